@@ -1,0 +1,70 @@
+"""`prism-ray report NAME`: the answer of a study, in the terminal and as one page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prism_ray.report.build import ReportResult
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the subcommand `report` to a parser's subcommands."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "report",
+        help="table, figures and one page that answer a study",
+        description="Compare the arms of a study, or the best trials of a search: prints the table, writes a page "
+        "that works offline, and keeps both with the study's run in MLflow.",
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the study")
+    parser.add_argument("--storage", type=Path, help="folder that the study was run with (default ./results)")
+    parser.add_argument(
+        "--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else the SQLite file in the storage folder)"
+    )
+    parser.add_argument("--out", type=Path, help="folder to write into (default: reports/NAME in the storage folder)")
+    parser.set_defaults(command=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report and print its table; 0 where it was written."""
+    from prism_ray.report.build import write_report
+    from prism_ray.tracking import resolve_tracking_uri
+
+    storage = (args.storage or Path("results")).absolute()
+    uri = resolve_tracking_uri(args.tracking_uri, storage)
+    result = write_report(uri, args.name, args.out or storage / "reports" / args.name)
+    if sys.stdout.isatty():
+        _print_for_people(result)
+    else:
+        print(result.text)
+        print(f"\nreport: {result.html}")
+    return 0
+
+
+def _print_for_people(result: ReportResult) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from prism_ray.report.text import table_cells
+
+    console = Console()
+    headings, rows = table_cells(result.table, result.header)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if index == 0 else "right")
+    for row in rows:
+        # Text, not markup: an interval's brackets are no style.
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(Text(result.header.question, style="bold"))
+    console.print(Text(result.answer))
+    console.print(Text(result.counts))
+    for note in result.notes:
+        console.print(Text(note, style="yellow"))
+    console.print()
+    console.print(table)
+    console.print()
+    console.print(Text(f"report: {result.html}"))

@@ -1,0 +1,237 @@
+"""The scientific settings of one run, and nothing else.
+
+A `RunConfig` says what is trained on what. Where and how it runs (workers, folders, tracker) never
+changes a result and is not part of it. Its `fingerprint` is therefore the same on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from prism_ray.documents import StrictModel, faults_of, lists_to_tuples
+from prism_ray.errors import ConfigError, FaultList, did_you_mean
+
+# Strict as all fields: a whole number is a valid decimal, text and booleans are not.
+Real = Annotated[float, Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class DataConfig(StrictModel):
+    """What a run reads: which cell type and fold, which inputs, how long a window."""
+
+    cell_type: Name = "K562"
+    """Cell type whose genes, signals and label are used."""
+    fold: Name = "fold_11"
+    """Name of the leave-chromosome-out fold."""
+    window_bp: int = Field(default=2000, ge=2, le=2_000_000)
+    """Length of the window centred on the TSS, in bp; even."""
+    sequence: bool = True
+    """Whether the model sees DNA."""
+    signals: tuple[Name, ...] = ("h3k27ac", "dnase", "hic")
+    """Names of the signals that the model sees, in the order of its input channels; may be empty."""
+    scalars: Literal["all"] | tuple[Name, ...] = "all"
+    """Scalar features a gene: `all` that the store has, or their names; may be empty."""
+
+    @field_validator("window_bp")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError(
+                f"{value} is odd; a window has as many bases before the TSS as from it on, use an even number"
+            )
+        return value
+
+    @field_validator("signals", "scalars")
+    @classmethod
+    def _unique(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(value, tuple) and len(set(value)) < len(value):
+            raise ValueError(f"{list(value)} names one of them twice")
+        return value
+
+    @model_validator(mode="after")
+    def _sees_something(self) -> DataConfig:
+        if not self.sequence and not self.signals:
+            raise ValueError("the model would see nothing along the window; set sequence: true or name a signal")
+        return self
+
+
+class ModelConfig(StrictModel):
+    """The network. Defaults are the published ones (arXiv 2602.21550 and its official implementation)."""
+
+    backbone: Literal["caduceus"] = "caduceus"
+    """Sequence backbone; `caduceus` is the bidirectional Mamba."""
+    d_model: int = Field(default=128, ge=1)
+    """Channels of the embedding, D."""
+    n_layers: int = Field(default=4, ge=1)
+    """Number of bidirectional blocks."""
+    d_state: int = Field(default=16, ge=1)
+    """State size of the selective scan a channel."""
+    d_conv: int = Field(default=4, ge=1)
+    """Width of the depthwise convolution, in positions."""
+    expand: int = Field(default=2, ge=1)
+    """Inner channels of a block as a multiple of `d_model`."""
+    n_states: int = Field(default=2, ge=0, le=64)
+    """Number of learned background chromatin states, n ("confounders"); 0 is plain training."""
+    confounder_channels: int = Field(default=8, ge=1)
+    """Channels c of the confounder encoder's first convolution; the others have 2c and 4c."""
+    weight_activation: Literal["sigmoid", "softmax"] = "sigmoid"
+    """What turns the encoder's output into the weights a_i; softmax runs over the D channels."""
+    average: Literal["hidden", "prediction"] = "hidden"
+    """What the adjusted path averages over the n states: the last hidden states or the predictions."""
+    predict_with: Literal["plain", "adjusted"] = "plain"
+    """Path whose prediction is validated and tested."""
+    centre_bp: int = Field(default=2000, ge=1)
+    """Positions around the TSS that the head averages over, in bp; clamped to the window."""
+
+    @model_validator(mode="after")
+    def _adjusted_needs_states(self) -> ModelConfig:
+        if self.n_states == 0 and self.predict_with == "adjusted":
+            raise ValueError(
+                "predict_with: adjusted needs n_states >= 1; without background states there is no adjusted path"
+            )
+        return self
+
+
+class LossConfig(StrictModel):
+    """Weights of the three losses, L = L1 + alpha L2 + beta L3."""
+
+    alpha: Real = Field(default=1.0, ge=0)
+    """Weight of the adjusted path's error L2; without effect where n_states is 0."""
+    beta: Real = Field(default=1.0, ge=0)
+    """Weight of the diversity L3 of the states; without effect where n_states is under 2."""
+
+
+class OptimizerConfig(StrictModel):
+    """AdamW with a linear warm-up and a cosine decay, as published."""
+
+    learning_rate: Real = Field(default=5.0e-4, gt=0)
+    """Highest learning rate, reached at the end of the warm-up."""
+    warmup_learning_rate: Real = Field(default=1.0e-5, ge=0)
+    """Learning rate of the first step."""
+    final_learning_rate: Real = Field(default=1.0e-4, ge=0)
+    """Learning rate at the end of the cosine."""
+    warmup_fraction: Real = Field(default=0.1, ge=0, le=1)
+    """Part of all steps that the warm-up takes."""
+    beta1: Real = Field(default=0.9, ge=0, lt=1)
+    """Decay of AdamW's first moment."""
+    beta2: Real = Field(default=0.95, ge=0, lt=1)
+    """Decay of AdamW's second moment."""
+    weight_decay: Real = Field(default=1.0e-6, ge=0)
+    """AdamW's weight decay; biases, norm layers other than RMSNorm, A_log and D are left out."""
+    gradient_clip: Real = Field(default=1.0, gt=0)
+    """Highest norm of the whole gradient."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> OptimizerConfig:
+        for name in ("warmup_learning_rate", "final_learning_rate"):
+            if getattr(self, name) > self.learning_rate:
+                raise ValueError(
+                    f"{name} {getattr(self, name)} is above learning_rate {self.learning_rate}; lower one of them"
+                )
+        return self
+
+
+class TrainingConfig(StrictModel):
+    """How long and in what steps a run trains."""
+
+    n_steps: int = Field(default=50_000, ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(default=8, ge=1)
+    """Genes a step over all workers together."""
+    validate_every_epochs: Real = Field(default=0.5, gt=0)
+    """Epochs between validations; the last step is always validated."""
+    precision: Literal["bf16", "float32"] = "bf16"
+    """`bf16`: mixed precision by autocast, with float32 weights, scan state and norms."""
+
+
+class RunConfig(StrictModel):
+    """Everything that decides the numbers of one run, given its data."""
+
+    data: DataConfig = DataConfig()
+    """What is read."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    loss: LossConfig = LossConfig()
+    """Weights of the losses."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """The optimiser and its schedule."""
+    training: TrainingConfig = TrainingConfig()
+    """Steps, batch and precision."""
+    seed: int = Field(default=2, ge=0, lt=2**31)
+    """Seed of initialisation and of the order of genes; the published ones are 2, 22, 222, 2222, 22222."""
+
+    def canonical(self) -> dict[str, Any]:
+        """Settings that have an effect, as JSON types: two configs with equal results are equal here."""
+        settings: dict[str, Any] = self.model_dump(mode="json")
+        if self.model.n_states == 0:
+            settings["loss"] = {}
+            for name in ("confounder_channels", "weight_activation", "average"):
+                del settings["model"][name]
+        elif self.model.n_states == 1:
+            # The diversity of a single state is 0 by definition, and one state is its own average.
+            del settings["loss"]["beta"], settings["model"]["average"]
+        settings["model"]["centre_bp"] = min(self.model.centre_bp, self.data.window_bp)
+        return settings
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def flat(self) -> dict[str, Any]:
+        """All settings by dotted path, for trackers and tables."""
+        return flatten(self.model_dump(mode="json"))
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested mappings by dotted path; lists are leaves."""
+    leaves: dict[str, Any] = {}
+    for key, value in nested.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            leaves.update(flatten(value, f"{path}."))
+        else:
+            leaves[path] = value
+    return leaves
+
+
+def patched(config: RunConfig, patch: Mapping[str, Any], where: str) -> RunConfig:
+    """`config` with fields replaced by dotted path, for example `{"model.n_states": 4}`.
+
+    Args:
+        where: file and place of the patch, for messages.
+
+    Raises:
+        ConfigError: an unknown path or a value that its field refuses, all of them together.
+    """
+    settings = config.model_dump(mode="python")
+    faults = FaultList()
+    for path, value in patch.items():
+        *parents, leaf = path.split(".")
+        section: Any = settings
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or leaf not in section or isinstance(section[leaf], dict):
+            allowed = flatten(config.model_dump(mode="json"))
+            faults.add(f"{where}.{path}", "is not a known field", did_you_mean(path, _nearest_paths(path, allowed)))
+            continue
+        section[leaf] = value
+    faults.raise_if_any(ConfigError)
+    try:
+        return RunConfig.model_validate(lists_to_tuples(settings))
+    except ValidationError as problem:
+        faults.extend(faults_of(problem, RunConfig, lambda place: f"{where}.{'.'.join(map(str, place))}"))
+    faults.raise_if_any(ConfigError)
+    raise AssertionError("a validation error without faults")
+
+
+def _nearest_paths(path: str, allowed: Mapping[str, Any]) -> list[str]:
+    """Fields of the section that the path names, or all where it names none."""
+    section = path.split(".")[0]
+    inside = [name for name in allowed if name.startswith(f"{section}.")]
+    return inside or list(allowed)

@@ -1,0 +1,1 @@
+"""Everything that touches Ray: build, ingest, training over workers, tuning, jobs."""

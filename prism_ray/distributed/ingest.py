@@ -1,0 +1,77 @@
+"""Genes into training: each node decodes a projection of the store once and all its trials share it."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import prism_ray.store
+from prism_ray.config import DataConfig
+from prism_ray.store import GeneArrays
+
+_CACHED_PROJECTIONS = 4
+"""Projections kept a node: trials of a study come in few kinds, and the object store is not large."""
+
+
+def read_projection(store: Path, data: DataConfig) -> GeneArrays:
+    """Genes of a run's cell type with just what the run reads, decoded in this process."""
+    return prism_ray.store.open(store).load(
+        data.window_bp, data.signals, data.cell_type, sequence=data.sequence, scalars=data.scalars
+    )
+
+
+@ray.remote(num_cpus=0)
+class _NodeCache:
+    """Projections of one store, decoded and put into this node's object store."""
+
+    def __init__(self, store: str) -> None:
+        self._store = Path(store)
+        self._references: OrderedDict[str, Any] = OrderedDict()
+
+    def projection(self, key: str, data: DataConfig) -> list[Any]:
+        """Reference to the projection, in a list so that Ray hands on the reference and not the value."""
+        if key not in self._references:
+            self._references[key] = ray.put(read_projection(self._store, data))
+            if len(self._references) > _CACHED_PROJECTIONS:
+                self._references.popitem(last=False)
+        self._references.move_to_end(key)
+        return [self._references[key]]
+
+
+def projection_key(data: DataConfig) -> str:
+    """What decides the arrays of a projection: equal for runs that differ in their fold alone."""
+    return json.dumps(data.model_dump(mode="json", exclude={"fold"}), sort_keys=True)
+
+
+def node_cache(store: Path, digest: str, node_id: str) -> Any:
+    """The cache actor of a node, started where it is not running.
+
+    It lives as long as the process that started it: the driver starts those of the nodes it sees, so that a
+    trial that dies takes no cache with it.
+
+    Args:
+        digest: of the store's data; stores that differ do not share a cache.
+    """
+    return _NodeCache.options(  # type: ignore[attr-defined]
+        name=f"prism-ray-cache-{digest[:16]}-{node_id}",
+        get_if_exists=True,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
+    ).remote(str(store))
+
+
+def start_node_caches(store: Path, digest: str) -> list[Any]:
+    """Cache actors of all nodes of the cluster; they live while the list is held."""
+    return [node_cache(store, digest, node["NodeID"]) for node in ray.nodes() if node["Alive"]]
+
+
+def shared_projection(store: Path, digest: str, data: DataConfig) -> GeneArrays:
+    """The projection from this node's cache: arrays are read-only views of the node's shared memory."""
+    cache = node_cache(store, digest, ray.get_runtime_context().get_node_id())
+    (reference,) = ray.get(cache.projection.remote(projection_key(data), data))
+    arrays: GeneArrays = ray.get(reference)
+    return arrays

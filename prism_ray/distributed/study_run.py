@@ -1,0 +1,301 @@
+"""A study from its file to its finished trials: check, find what is missing, run that, track all.
+
+Folders of a workspace (`storage`), which every node must see:
+
+    <storage>/trials/<trial id>/     the record of a trial; shared by all studies that contain it
+    <storage>/studies/<study>/       scratch of the engine, and the searcher's database
+    <storage>/mlflow.db, mlartifacts/   default tracking store
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import prism_ray.store
+from prism_ray.config import RunConfig
+from prism_ray.distributed.ingest import start_node_caches
+from prism_ray.distributed.resources import TrialResources, check_resources
+from prism_ray.distributed.runtime import ray_runtime
+from prism_ray.distributed.searcher import StudySearcher
+from prism_ray.distributed.trial import TrialTask, publish_record, read_failure, task_label
+from prism_ray.distributed.tune import FixedTasks, Progress, run_on_tune
+from prism_ray.errors import ConfigError, FaultList
+from prism_ray.metrics import direction_of
+from prism_ray.store import Store
+from prism_ray.study.designs import expand, proposed_trial
+from prism_ray.study.identity import RESULTS_VERSION
+from prism_ray.study.spec import Study, Trial
+from prism_ray.study.store_check import check_against_store
+from prism_ray.tracking import MlflowTracker, Status, StudyHeader, fetch_trials, source_tags
+from prism_ray.training.record import read_record
+
+_CONTROLLER_CPUS = 1
+"""CPUs of a local cluster beyond those of the workers, for what waits for several workers."""
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """Where and how a study runs; none of it changes a number.
+
+    Attributes:
+        store: feature store.
+        storage: folder of the workspace, absolute, on storage that every node sees.
+        tracking_uri: MLflow store, absolute.
+        resources: what each trial takes.
+        max_concurrent: trials at once; None for as many as fit.
+        address: of a running Ray cluster; None for `RAY_ADDRESS`, else a local one.
+        source_folder: folder whose git commit the runs carry.
+        command: how to repeat the study.
+    """
+
+    store: Path
+    storage: Path
+    tracking_uri: str
+    resources: TrialResources = field(default_factory=TrialResources)
+    max_concurrent: int | None = None
+    address: str | None = None
+    source_folder: Path = field(default_factory=Path.cwd)
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """What a launch of a study came to.
+
+    Attributes:
+        study: its name.
+        n_trials: trials that the study has.
+        n_found: of them finished before this launch.
+        n_finished: of them finished now, those found included.
+        failures: reason by label of each trial that has no record.
+        tracking_uri, parent_run_id: where to compare.
+    """
+
+    study: str
+    n_trials: int
+    n_found: int
+    n_finished: int
+    failures: dict[str, str]
+    tracking_uri: str
+    parent_run_id: str
+
+    @property
+    def status(self) -> Status:
+        """Status of the study's run."""
+        return "FINISHED" if not self.failures else "FAILED"
+
+
+@dataclass(frozen=True)
+class TaskMaker:
+    """Makes the tasks of a study; small enough to be sent to every trial process."""
+
+    settings: StudySettings
+    data_digest: str
+    parent_run_id: str
+    tags: Mapping[str, str]
+
+    def make(self, trial: Trial) -> TrialTask:
+        """Task of a trial."""
+        identity = trial.trial_id(self.data_digest)
+        return TrialTask(
+            study=trial.study,
+            arm=trial.arm,
+            trial_id=identity,
+            config=trial.config,
+            store=self.settings.store,
+            data_digest=self.data_digest,
+            folder=self.settings.storage / "trials" / identity,
+            tracking_uri=self.settings.tracking_uri,
+            parent_run_id=self.parent_run_id,
+            resources=self.settings.resources,
+            tags=self.tags,
+        )
+
+
+@dataclass(frozen=True)
+class ProposedTasks:
+    """The trials of a search: a proposal holds the values of the searched settings."""
+
+    study: Study
+    maker: TaskMaker
+
+    def task(self, proposal: Mapping[str, Any]) -> TrialTask:
+        """The trial of the proposed values."""
+        return self.maker.make(proposed_trial(self.study, proposal["values"]))
+
+
+def run_study(study: Study, settings: StudySettings, progress: Progress) -> StudyOutcome:
+    """Run what is missing of a study; trials that have a record are not run again.
+
+    Raises:
+        PrismRayError: anything that makes the study impossible, before a trial starts.
+    """
+    store = prism_ray.store.open(settings.store)
+    check_against_store(study, store)
+    _check_workers(study, settings.resources)
+    tracker = MlflowTracker(settings.tracking_uri)
+    tags = source_tags(settings.source_folder)
+    parent = tracker.open_study(study_header(study, store.digest, settings.command, tags), {"study.yaml": study.path})
+    maker = TaskMaker(settings, store.digest, parent, tags)
+    status: Status = "KILLED"
+    try:
+        outcome = (
+            _run_ablation(study, maker, progress, tracker)
+            if study.search is None
+            else _run_search(study, maker, progress)
+        )
+        status = outcome.status
+    finally:
+        tracker.close_study(parent, status, {})
+    return outcome
+
+
+@contextmanager
+def _cluster(study: Study, settings: StudySettings) -> Iterator[int]:
+    """A Ray cluster with the node caches of the study's store; gives the number of trials that run at once."""
+    store = prism_ray.store.open(settings.store)
+    each = settings.resources
+    n_cpus = each.n_workers * each.cpus_per_worker + _CONTROLLER_CPUS if each.n_workers > 1 else None
+    with ray_runtime(settings.address, n_cpus=n_cpus, object_store_bytes=_shared_bytes(study, store)):
+        n_fitting = check_resources(each)
+        caches = start_node_caches(settings.store, store.digest)
+        yield n_fitting if settings.max_concurrent is None else min(n_fitting, settings.max_concurrent)
+        del caches
+
+
+def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str, str]) -> StudyHeader:
+    """What the run of a study says about it."""
+    direction = direction_of(study.report_metric)
+    assert direction is not None, "a study's metrics are checked when it is read"
+    return StudyHeader(
+        name=study.name,
+        question=study.question,
+        claim=study.claim,
+        source=study.source,
+        kind=study.kind,
+        baseline=study.baseline_arm,
+        arms=tuple(arm.name for arm in study.arms),
+        # A tracker's last `val/...` is the last step's; the chosen model's validation metrics have names of their own.
+        metric=study.report_metric.replace("val/", "best/"),
+        direction=direction,
+        curve=study.curve,
+        seeds=study.seeds,
+        folds=study.folds,
+        n_trials=study.n_trials,
+        cell_types=study.cell_types,
+        study_digest=study.digest(),
+        data_digest=data_digest,
+        results_version=RESULTS_VERSION,
+        command=command,
+        tags=dict(tags),
+    )
+
+
+def _check_workers(study: Study, resources: TrialResources) -> None:
+    configs = [study.baseline, *(arm.config for arm in study.arms)]
+    faults = FaultList()
+    for size in sorted({config.training.batch_size for config in configs}):
+        if size % resources.n_workers:
+            faults.add(
+                f"{study.path}: training.batch_size",
+                f"{size} genes a step do not divide among {resources.n_workers} workers",
+                "use a number of workers that divides it: the global batch decides the numbers and is not changed",
+            )
+    faults.raise_if_any(ConfigError)
+
+
+def _shared_bytes(study: Study, store: Store) -> int:
+    """Bytes of the largest projections of a study that a node may hold at once, roughly from above."""
+    configs: list[RunConfig] = [arm.config for arm in study.arms]
+    if study.search is not None:
+        configs = list(study.search_extremes())
+    sizes = {
+        (config.data.window_bp, config.data.signals, config.data.sequence): config.data.window_bp
+        * (4 * len(config.data.signals) + int(config.data.sequence))
+        for config in configs
+    }
+    n_genes = max(len(store.genes(cell_type)) for cell_type in study.cell_types)
+    return n_genes * sum(sorted(sizes.values())[-4:])
+
+
+def _run_ablation(study: Study, maker: TaskMaker, progress: Progress, tracker: MlflowTracker) -> StudyOutcome:
+    tasks = {task.trial_id: task for task in map(maker.make, expand(study))}
+    found = {trial_id for trial_id, task in tasks.items() if read_record(task.folder) is not None}
+    _track_found(study, [tasks[trial_id] for trial_id in tasks if trial_id in found], maker, tracker)
+    missing = tuple(trial_id for trial_id in tasks if trial_id not in found)
+    progress.begin(len(tasks), len(found))
+    if missing:
+        with _cluster(study, maker.settings) as n_concurrent:
+            run_on_tune(
+                FixedTasks(tasks),
+                maker.settings.resources,
+                scratch=_scratch(study, maker),
+                n_concurrent=n_concurrent,
+                progress=progress,
+                trial_ids=missing,
+            )
+    return _outcome(study, maker, tasks.values(), len(found))
+
+
+def _track_found(study: Study, tasks: list[TrialTask], maker: TaskMaker, tracker: MlflowTracker) -> None:
+    """Put trials that were finished for another study, or under another tracker, under this study's run."""
+    if not tasks:
+        return
+    trials = fetch_trials(maker.settings.tracking_uri, study.name, parent_run_id=maker.parent_run_id)
+    tracked = set(trials.loc[trials["status"] == "FINISHED", "trial_id"])
+    for task in tasks:
+        record = read_record(task.folder)
+        if record is not None and task.trial_id not in tracked:
+            publish_record(task, record, tracker)
+
+
+def _run_search(study: Study, maker: TaskMaker, progress: Progress) -> StudyOutcome:
+    assert study.search is not None
+    source = ProposedTasks(study, maker)
+    folder = maker.settings.storage / "studies" / study.name
+    folder.mkdir(parents=True, exist_ok=True)
+    searcher = StudySearcher(study, folder / "optuna.journal", maker.data_digest)
+    n_found = searcher.n_complete
+    progress.begin(study.search.n_trials, n_found)
+    if n_found < study.search.n_trials:
+        with _cluster(study, maker.settings) as n_concurrent:
+            run_on_tune(
+                source,
+                maker.settings.resources,
+                scratch=_scratch(study, maker),
+                n_concurrent=n_concurrent,
+                progress=progress,
+                searcher=searcher,
+                n_proposals=study.search.n_trials - n_found,
+                objective=study.objective.metric,
+                direction=study.objective.direction,
+            )
+    tasks = [source.task({"values": values}) for values in searcher.proposals()]
+    return _outcome(study, maker, tasks, n_found)
+
+
+def _scratch(study: Study, maker: TaskMaker) -> Path:
+    return maker.settings.storage / "studies" / study.name / f"tune-{maker.parent_run_id[:8]}"
+
+
+def _outcome(study: Study, maker: TaskMaker, tasks: Iterable[TrialTask], n_found: int) -> StudyOutcome:
+    failures = {}
+    n_finished = 0
+    for task in tasks:
+        if read_record(task.folder) is not None:
+            n_finished += 1
+        else:
+            failures[task_label(task)] = read_failure(task.folder) or "its process died; see the log of its node"
+    return StudyOutcome(
+        study=study.name,
+        n_trials=study.n_trials,
+        n_found=n_found,
+        n_finished=n_finished,
+        failures=failures,
+        tracking_uri=maker.settings.tracking_uri,
+        parent_run_id=maker.parent_run_id,
+    )

@@ -1,0 +1,198 @@
+"""One trial, in whatever process it runs: read, train, record, track."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import prism_ray.store
+from prism_ray.config import RunConfig
+from prism_ray.distributed.ingest import read_projection, shared_projection
+from prism_ray.distributed.resources import TrialResources
+from prism_ray.errors import PrismRayError
+from prism_ray.splits import Split
+from prism_ray.store import GeneArrays
+from prism_ray.study.identity import RESULTS_VERSION
+from prism_ray.tracking import MlflowTracker, NullTracker, Status, Tracker, TrialHeader, TrialLog
+from prism_ray.training.loop import train
+from prism_ray.training.record import TrialRecord, read_record, write_record
+from prism_ray.training.reporter import Placement
+
+FAILURE_NAME = "failure.json"
+JOURNAL_NAME = "undelivered.jsonl"
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """One trial as plain data that any process can run.
+
+    Attributes:
+        study, arm: names it is tracked under.
+        trial_id: its identity; names its folder.
+        config: its scientific settings.
+        store: folder of the feature store.
+        data_digest: of that store.
+        folder: where its checkpoints and its record are; on storage that every node sees.
+        tracking_uri: MLflow store; None to track nowhere.
+        parent_run_id: run of the study there.
+        resources: what it takes.
+        tags: more tags of its run.
+        shared: take the arrays from the node's cache; False to decode them in the process.
+    """
+
+    study: str
+    arm: str
+    trial_id: str
+    config: RunConfig
+    store: Path
+    data_digest: str
+    folder: Path
+    tracking_uri: str | None = None
+    parent_run_id: str = ""
+    resources: TrialResources = field(default_factory=TrialResources)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    shared: bool = True
+
+    def header(self) -> TrialHeader:
+        """What a tracker is told of the trial."""
+        data = self.config.data
+        return TrialHeader(
+            study=self.study,
+            arm=self.arm,
+            seed=self.config.seed,
+            fold=data.fold,
+            cell_type=data.cell_type,
+            trial_id=self.trial_id,
+            fingerprint=self.config.fingerprint(),
+            data_digest=self.data_digest,
+            parameters=self.config.flat(),
+            tags=self.tags,
+        )
+
+    def tracker(self) -> Tracker:
+        """Tracker of the study, for use in any process."""
+        return NullTracker() if self.tracking_uri is None else MlflowTracker(self.tracking_uri)
+
+
+class _TrackedReporter:
+    """Sends a run's metrics to its log, and its validations to whoever decides on stopping."""
+
+    def __init__(self, log: TrialLog, on_validation: Callable[[Mapping[str, float], int], None] | None) -> None:
+        self._log = log
+        self._on_validation = on_validation
+
+    def report(self, metrics: Mapping[str, float], step: int) -> None:
+        self._log.log(metrics, step)
+
+    def validated(self, metrics: Mapping[str, float], step: int) -> None:
+        self._log.log(metrics, step)
+        if self._on_validation is not None:
+            self._on_validation(metrics, step)
+
+
+def run_trial(
+    task: TrialTask,
+    placement: Placement,
+    on_validation: Callable[[Mapping[str, float], int], None] | None = None,
+) -> TrialRecord | None:
+    """Train one trial in this process, as one of its workers, and record it.
+
+    A trial that has a record is not trained again. Rank 0 returns the record, the other ranks None.
+
+    Args:
+        on_validation: called by rank 0 after each validation with its metrics and the finished steps.
+
+    Raises:
+        PrismRayError: what makes this trial impossible, its input or its loss; noted in its folder too.
+    """
+    record = read_record(task.folder)
+    if record is not None:
+        return record
+    try:
+        arrays = _arrays(task)
+        split = prism_ray.store.open(task.store).folds.split(task.config.data.fold, arrays.chrom)
+        if placement.rank > 0:
+            train(task.config, arrays, split, folder=task.folder, placement=placement)
+            return None
+        return _run_and_record(task, arrays, split, placement, on_validation)
+    except PrismRayError as problem:
+        if placement.rank == 0:
+            note_failure(task, problem)
+        raise
+
+
+def _run_and_record(
+    task: TrialTask,
+    arrays: GeneArrays,
+    split: Split,
+    placement: Placement,
+    on_validation: Callable[[Mapping[str, float], int], None] | None,
+) -> TrialRecord:
+    task.folder.mkdir(parents=True, exist_ok=True)
+    log = task.tracker().open_trial(task.parent_run_id, task.header(), journal_path=task.folder / JOURNAL_NAME)
+    status: Status = "FAILED"
+    try:
+        reporter = _TrackedReporter(log, on_validation)
+        result = train(task.config, arrays, split, folder=task.folder, reporter=reporter, placement=placement)
+        record = write_record(
+            task.folder,
+            result,
+            arrays,
+            task.config,
+            trial_id=task.trial_id,
+            data_digest=task.data_digest,
+            results_version=RESULTS_VERSION,
+            n_workers=placement.n_workers,
+            device=placement.device,
+        )
+        (task.folder / FAILURE_NAME).unlink(missing_ok=True)
+        log_record(log, record)
+        status = "FINISHED"
+    finally:
+        log.finish(status)
+    return record
+
+
+def log_record(log: TrialLog, record: TrialRecord) -> None:
+    """Give a tracker what a finished trial is compared by: metrics of its best model, cost and files."""
+    cost = {"cost/train_s": float(record.cost["train_s"]), "cost/n_parameters": float(record.n_parameters)}
+    log.log({**record.final_metrics(), **cost}, record.config.training.n_steps)
+    log.log_files(record.files())
+
+
+def publish_record(task: TrialTask, record: TrialRecord, tracker: Tracker) -> None:
+    """Log a trial that was trained before, maybe for another study, as if it had been tracked from the start."""
+    log = tracker.open_trial(task.parent_run_id, task.header(), journal_path=task.folder / JOURNAL_NAME)
+    for entry in record.history():
+        log.log({name: value for name, value in entry.items() if name != "step"}, int(entry["step"]))
+    log_record(log, record)
+    log.finish("FINISHED")
+
+
+def note_failure(task: TrialTask, problem: Exception) -> None:
+    """Leave the reason of a failure in the trial's folder, for the study's summary."""
+    task.folder.mkdir(parents=True, exist_ok=True)
+    content = {"trial_id": task.trial_id, "kind": type(problem).__name__, "reason": str(problem)}
+    (task.folder / FAILURE_NAME).write_text(json.dumps(content, indent=1))
+
+
+def read_failure(folder: Path) -> str | None:
+    """Reason of the trial's last failure; None where it has not failed."""
+    try:
+        content = json.loads((folder / FAILURE_NAME).read_text())
+    except FileNotFoundError:
+        return None
+    return f"{content['kind']}: {content['reason']}"
+
+
+def _arrays(task: TrialTask) -> GeneArrays:
+    if task.shared:
+        return shared_projection(task.store, task.data_digest, task.config.data)
+    return read_projection(task.store, task.config.data)
+
+
+def task_label(task: TrialTask) -> str:
+    """Name of a trial as people read it: arm, seed and fold."""
+    return f"{task.arm} seed {task.config.seed} {task.config.data.fold}"

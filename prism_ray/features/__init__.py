@@ -1,0 +1,1 @@
+"""Raw genomics files turned into arrays around a transcription start site (TSS)."""

@@ -1,0 +1,89 @@
+"""The gene table: where each gene's transcription starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from prism_ray.errors import FaultList
+from prism_ray.features.sources import Catalog
+from prism_ray.features.tables import counted, numbers, read_table
+
+GENE_COLUMNS = ("gene_id", "gene_name", "chrom", "tss", "strand")
+
+
+def natural_order(chroms: Iterable[str]) -> list[str]:
+    """Chromosome names, each once, with numbers in order: chr2 before chr10 before chrX."""
+
+    def key(name: str) -> list[tuple[bool, int, str]]:
+        parts = re.findall(r"\d+|\D+", name)
+        return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
+
+    return sorted(set(chroms), key=key)
+
+
+def read_genes(catalog: Catalog, where: str, faults: FaultList) -> pd.DataFrame | None:
+    """Genes of a catalog; None where there are faults.
+
+    Returns:
+        Columns gene_id, gene_name, chrom (text), tss (int64, 0-based) and strand (+ or -), sorted by
+        chromosome in natural order, tss and gene_id.
+    """
+    source = catalog.genes
+    names = {key: column for key, column in source.columns.model_dump().items() if column is not None}
+    table = read_table(catalog.resolve(source.table), names.values(), where, faults)
+    if table is None:
+        return None
+    before = len(faults)
+    genes = pd.DataFrame({key: table[column].str.strip() for key, column in names.items()})
+    if "gene_name" not in genes:
+        genes["gene_name"] = genes["gene_id"]
+    _check_text(genes, f"{where}: {source.table}", faults)
+    tss = numbers(genes["tss"], "tss", f"{where}: {source.table}", faults)
+    absent = np.isnan(tss)
+    if absent.any() and len(faults) == before:
+        faults.add(f"{where}: {source.table}", counted(absent, "there is no tss", genes["gene_id"]))
+    fraction = ~absent & (tss != np.floor(tss))
+    if fraction.any():
+        faults.add(f"{where}: {source.table}", counted(fraction, "tss is not a whole number", genes["tss"]))
+    if len(faults) > before:
+        return None
+    genes["tss"] = tss.astype(np.int64) - source.tss_base
+    return sort_genes(genes[list(GENE_COLUMNS)])
+
+
+def sort_genes(genes: pd.DataFrame) -> pd.DataFrame:
+    """The same rows by chromosome in natural order, tss and gene_id; index from 0."""
+    rank = {chrom: position for position, chrom in enumerate(natural_order(genes["chrom"]))}
+    ordered = genes.assign(_rank=genes["chrom"].map(rank)).sort_values(["_rank", "tss", "gene_id"], kind="stable")
+    return ordered.drop(columns="_rank").reset_index(drop=True)
+
+
+def _check_text(genes: pd.DataFrame, where: str, faults: FaultList) -> None:
+    for column in ("gene_id", "chrom"):
+        empty = genes[column].eq("").to_numpy(dtype=np.bool_)
+        if empty.any():
+            faults.add(where, counted(empty, f"{column} is empty", genes["gene_id"]))
+    twice = genes["gene_id"].duplicated(keep=False).to_numpy(dtype=np.bool_)
+    if twice.any():
+        faults.add(where, counted(twice, "gene_id is not unique", genes["gene_id"]), "keep one row a gene")
+    strand = ~genes["strand"].isin(["+", "-"]).to_numpy(dtype=np.bool_)
+    if strand.any():
+        faults.add(where, counted(strand, "strand is neither + nor -", genes["strand"]), "write + or -")
+
+
+def check_positions(genes: pd.DataFrame, chrom_sizes: Mapping[str, int], where: str, faults: FaultList) -> None:
+    """Add a fault where a TSS lies outside its chromosome; chromosomes of unknown length are left to others."""
+    size = genes["chrom"].map(dict(chrom_sizes)).to_numpy(dtype=np.float64)
+    tss = genes["tss"].to_numpy()
+    outside = (tss < 0) | (tss >= size)
+    if outside.any():
+        place = genes["gene_id"] + " at " + genes["chrom"] + ":" + genes["tss"].astype(str)
+        faults.add(
+            where,
+            counted(outside, "the TSS lies outside its chromosome", place),
+            "check the assembly, and tss_base (0 or 1)",
+        )

@@ -1,0 +1,43 @@
+"""The three operations of a Mamba block in plain PyTorch: any device, any floating dtype, slow.
+
+They are the oracle of every other kernel, so each is the formula written down once.
+
+Legend: B genes (times copies), L positions in bp, E inner channels, N state size, K convolution width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, reverse: bool
+) -> Tensor:
+    """State-space recurrence along L under autograd; see `prism_ray.model.scan.selective_scan`."""
+    step = F.softplus(delta + delta_bias)  # (B, L, E)
+    gain = step * u  # (B, L, E)
+    n_positions = u.shape[1]
+    order = range(n_positions - 1, -1, -1) if reverse else range(n_positions)
+    state = u.new_zeros(u.shape[0], u.shape[2], A.shape[1])  # (B, E, N)
+    outputs = [torch.empty(0)] * n_positions
+    for t in order:
+        decay = torch.exp(step[:, t, :, None] * A)  # (B, E, N)
+        state = decay * state + gain[:, t, :, None] * B[:, t, None, :]
+        outputs[t] = (state * C[:, t, None, :]).sum(dim=-1)  # (B, E)
+    return torch.stack(outputs, dim=1) + D * u
+
+
+def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
+    """Depthwise causal convolution, then SiLU; see `prism_ray.model.scan.causal_conv_silu`."""
+    channels, width = weight.shape
+    along = x.transpose(1, 2)  # (B, E, L)
+    along = F.pad(along, (0, width - 1) if reverse else (width - 1, 0))
+    taps = weight.flip(1) if reverse else weight
+    return F.silu(F.conv1d(along, taps[:, None], bias, groups=channels)).transpose(1, 2)
+
+
+def gated_sum(forward: Tensor, backward: Tensor, z: Tensor) -> Tensor:
+    """(forward + backward) * silu(z); see `prism_ray.model.scan.gated_sum`."""
+    return (forward + backward) * F.silu(z)

@@ -1,0 +1,81 @@
+"""Which figures a study has: each with what it draws and what it says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from prism_ray.report.curve import curve_caption, curve_info, draw_curve
+from prism_ray.report.forest import draw_forest, forest_caption, forest_info
+from prism_ray.report.search import (
+    draw_history,
+    draw_parameters,
+    history_caption,
+    history_info,
+    parameter_info,
+    parameters_caption,
+)
+from prism_ray.report.tables import search_column
+from prism_ray.tracking.headers import StudyHeader
+
+
+@dataclass(frozen=True)
+class StudyFigure:
+    """A figure of a report.
+
+    Attributes:
+        name: of its files.
+        title: above it.
+        caption: what to see and how many runs it rests on.
+        info: what is drawn.
+        figure: the drawing.
+    """
+
+    name: str
+    title: str
+    caption: str
+    info: pd.DataFrame
+    figure: Figure
+
+
+def study_figures(trials: pd.DataFrame, table: pd.DataFrame, header: StudyHeader) -> list[StudyFigure]:
+    """Figures of a study that have something to show: an empty picture is never drawn.
+
+    Args:
+        trials: as `fetch_trials` returns them.
+        table: as `study_table` makes it of them.
+        header: of the study.
+    """
+    return _search_figures(trials, header) if header.kind == "search" else _ablation_figures(trials, table, header)
+
+
+def _ablation_figures(trials: pd.DataFrame, table: pd.DataFrame, header: StudyHeader) -> list[StudyFigure]:
+    figures = []
+    curve = curve_info(trials, header)
+    if len(curve):
+        title = f"{header.metric} against {header.curve}"
+        figures.append(StudyFigure("curve", title, curve_caption(curve, header), curve, draw_curve(curve, header)))
+    forest = forest_info(table, header)
+    if len(forest):
+        title = f"Arms against {header.baseline}"
+        figures.append(
+            StudyFigure("forest", title, forest_caption(forest, header), forest, draw_forest(forest, header))
+        )
+    return figures
+
+
+def _search_figures(trials: pd.DataFrame, header: StudyHeader) -> list[StudyFigure]:
+    figures = []
+    ranking = search_column(trials, header)
+    history = history_info(trials, header)
+    if len(history):
+        caption = history_caption(history, ranking)
+        figures.append(StudyFigure("history", "Best so far", caption, history, draw_history(history, ranking)))
+    settings = parameter_info(trials, header)
+    if len(settings):
+        caption = parameters_caption(settings, ranking)
+        drawn = draw_parameters(settings, ranking)
+        figures.append(StudyFigure("settings", "Searched settings", caption, settings, drawn))
+    return figures

@@ -1,0 +1,54 @@
+"""The forest of arms: each arm's paired difference from the baseline with its interval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from prism_ray.report.style import COLOURS, QUIET, ROW_HEIGHT_IN, new_figure
+from prism_ray.tracking.headers import StudyHeader
+
+FOREST_COLUMNS = ["cell_type", "arm", "n_pairs", "difference", "difference_low", "difference_high", "p_holm"]
+
+
+def forest_info(table: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
+    """Arms with at least one pair, from the arm table, in the order of the study; no row without a baseline."""
+    if header.baseline is None:
+        return pd.DataFrame(columns=FOREST_COLUMNS)
+    rows = table[(table["arm"] != header.baseline) & (table["n_pairs"] > 0)]
+    return rows[FOREST_COLUMNS].reset_index(drop=True)
+
+
+def draw_forest(info: pd.DataFrame, header: StudyHeader) -> Figure:
+    """One line an arm; the vertical line is the baseline."""
+    figure, (axis,) = new_figure(height_in=1.1 + ROW_HEIGHT_IN * len(info))
+    rows = np.arange(len(info))
+    low = (info["difference"] - info["difference_low"]).to_numpy(dtype=np.float64)
+    high = (info["difference_high"] - info["difference"]).to_numpy(dtype=np.float64)
+    axis.axvline(0.0, color=QUIET, linewidth=1, zorder=0)
+    axis.errorbar(
+        info["difference"],
+        rows,
+        xerr=np.nan_to_num(np.vstack([low, high])),
+        fmt="o",
+        color=COLOURS[0],
+        markersize=6,
+        capsize=3,
+    )
+    several = info["cell_type"].nunique() > 1
+    names = [f"{row.arm} ({row.cell_type})" if several else str(row.arm) for row in info.itertuples()]
+    axis.set_yticks(rows, [f"{name}, n = {n}" for name, n in zip(names, info["n_pairs"], strict=True)])
+    axis.set_ylim(len(info) - 0.5, -0.5)
+    axis.set_xlabel(f"difference in {header.metric} from {header.baseline}")
+    return figure
+
+
+def forest_caption(info: pd.DataFrame, header: StudyHeader) -> str:
+    """What the forest shows and how many pairs it rests on."""
+    side = "left" if header.direction == "minimize" else "right"
+    return (
+        f"Difference in {header.metric} of each arm from {header.baseline}, paired by seed and fold, with 95 % t "
+        f"intervals where there are two pairs or more ({int(info['n_pairs'].sum())} pairs in all). Arms {side} of the "
+        f"line do better; an interval that crosses the line leaves the sign open."
+    )

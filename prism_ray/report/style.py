@@ -1,0 +1,101 @@
+"""One look for every figure: sizes, colours, and how a figure becomes a file or a part of a page.
+
+Figures are objects of their own; pyplot, with its list of open figures a process, is never used.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLOURS = ("#2f7fc1", "#d9622b", "#1f9e77", "#b5609a", "#8a7a1f", "#5f6b7a")
+"""Series colours, after Okabe and Ito: told apart without red and green, readable on white and on near black."""
+LOG_AXIS_FROM = 20.0
+"""Ratio of the largest to the smallest position from which an axis is logarithmic."""
+MARKERS = ("o", "s", "^", "D", "v", "P")
+"""Series markers: a colour is never the only difference."""
+INK = "#24272c"
+"""Text and axes; on a page it becomes the page's own text colour."""
+QUIET = "#8b9199"
+"""Reference lines and single runs."""
+WIDTH_IN = 6.4
+ROW_HEIGHT_IN = 0.42
+
+# Matplotlib types its settings by a list of literal names that changes with each version.
+_STYLE: Any = {
+    "font.size": 10,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "figure.dpi": 100,
+    "savefig.dpi": 160,
+    "pdf.fonttype": 42,
+}
+# Times and versions would make the same figure another file.
+_METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": None, "Format": None, "Type": None},
+    "pdf": {"CreationDate": None},
+    "png": {"Software": None},
+}
+_ID = re.compile(r'\b(id="|href="#|url\(#)')
+
+
+def new_figure(n_rows: int = 1, n_columns: int = 1, height_in: float = 3.6) -> tuple[Figure, list[Axes]]:
+    """A figure in our style with a grid of axes, row by row."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    return figure, list(axes.flat)
+
+
+def legend_above(axis: Axes) -> None:
+    """A legend above the axes, where it hides no data."""
+    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, labelcolor=INK, fontsize="small")
+
+
+def inline_svg(figure: Figure, name: str, label: str) -> str:
+    """The figure as SVG to stand inside a page: transparent, text in the page's colour, ids of its own.
+
+    Args:
+        figure: what is drawn.
+        name: unique among the figures of the page.
+        label: what a screen reader says.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=_METADATA["svg"])
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = _ID.sub(lambda match: f"{match.group(1)}{name}-", text)
+    size = re.search(r'width="[\d.]+pt" height="[\d.]+pt"', text)
+    if size is not None:
+        text = text.replace(size.group(0), 'width="100%"', 1)
+    return text.replace("<svg", f'<svg role="img" aria-label={json.dumps(label).replace("<", "&lt;")}', 1)
+
+
+def save_figure(figure: Figure, info: pd.DataFrame, folder: Path, name: str, kinds: Sequence[str]) -> list[Path]:
+    """Write `name.csv` with what is drawn, and the drawing in each of `kinds`, `png` or `pdf`; the files written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{name}.csv"]
+    info.to_csv(files[0], index=False)
+    with mpl.rc_context(_STYLE):
+        for kind in kinds:
+            files.append(folder / f"{name}.{kind}")
+            figure.savefig(files[-1], facecolor="white", metadata=_METADATA[kind])
+    return files

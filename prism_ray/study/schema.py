@@ -1,0 +1,307 @@
+"""What a study file may say: the fields of `search_spaces/*.yaml`, each checked on its own.
+
+How the fields must fit each other, and the settings that they name, is checked in `load.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from prism_ray.config import Name, Real
+from prism_ray.documents import Document, Place, StrictModel, faults_of, lists_to_tuples
+from prism_ray.errors import FaultList
+from prism_ray.study.space import DOMAIN_NAMES, Domain, domain_from_json
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Patch = dict[str, Any]
+Option = bool | int | float | str
+Values = TypeVar("Values", bound="tuple[object, ...] | None")
+
+
+def _once_each(values: Values) -> Values:
+    if values is None:
+        return values
+    if not values:
+        raise ValueError("is empty; give at least one")
+    twice = [value for index, value in enumerate(values) if value in values[:index]]
+    if twice:
+        raise ValueError(f"gives {twice[0]!r} twice")
+    return values
+
+
+class ArmEntry(StrictModel):
+    """One arm, or one part of a leave-one-out or add-one design."""
+
+    patch: Patch = Field(default_factory=dict)
+    """What it changes of the baseline: dotted path -> value."""
+    reason: Name
+    """Why it is in the study, one line."""
+
+
+class DesignEntry(StrictModel):
+    """How arms are made."""
+
+    kind: Literal["list", "leave_one_out", "add_one", "factorial", "subsets"] = "list"
+    """`list`: `arms` as they stand; `leave_one_out`, `add_one`: `arms` are parts to take away or to add;
+    `factorial`: every combination of `factors`; `subsets`: every subset of `of`."""
+    factors: dict[str, tuple[Any, ...]] | None = None
+    """factorial: dotted path -> its levels."""
+    field: Name | None = None
+    """subsets: dotted path of the setting that holds names."""
+    of: tuple[Name, ...] | None = None
+    """subsets: the names."""
+    min_size: int | None = Field(default=None, ge=0)
+    """subsets: fewest names; 0 where not given."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> DesignEntry:
+        needed = {"factorial": ("factors",), "subsets": ("field", "of")}.get(self.kind, ())
+        allowed = {*needed, *(("min_size",) if self.kind == "subsets" else ())}
+        given = self.model_fields_set - {"kind"}
+        problems = [f"{name} is missing" for name in needed if getattr(self, name) is None]
+        problems += [f"{name} has no effect" for name in sorted(given - allowed)]
+        if self.factors is not None and self.kind == "factorial":
+            problems += [f"factor {path} has fewer than two levels" for path, v in self.factors.items() if len(v) < 2]
+            if len(self.factors) < 2:
+                problems.append("factors are fewer than two")
+        if self.kind == "subsets" and self.of is not None:
+            if len(set(self.of)) < len(self.of):
+                problems.append("of gives a name twice")
+            if (self.min_size or 0) >= len(self.of):
+                problems.append(f"min_size {self.min_size or 0} leaves fewer than two subsets of {len(self.of)} names")
+        if problems:
+            raise ValueError(f"a design of kind {self.kind}: {'; '.join(problems)}")
+        return self
+
+
+class ObjectiveEntry(StrictModel):
+    """What is better."""
+
+    metric: Name
+    """Validation metric, `val/...`; the test fold never chooses."""
+    direction: Literal["minimize", "maximize"]
+    """Its better direction."""
+
+
+class BudgetEntry(StrictModel):
+    """Limits of the study."""
+
+    max_trials: int | None = Field(default=None, ge=1)
+    """Most trials; more are refused at load."""
+
+
+class ConditionEntry(StrictModel):
+    """Values of another searched setting at which a setting is varied."""
+
+    at_least: Real | None = None
+    at_most: Real | None = None
+    one_of: tuple[Option, ...] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ConditionEntry:
+        if not self.model_fields_set:
+            raise ValueError("a condition is empty; give at_least, at_most or one_of")
+        return self
+
+
+class SubsetEntry(StrictModel):
+    """Some of several names."""
+
+    of: tuple[Name, ...]
+    min_size: int = 0
+
+
+class DimensionEntry(StrictModel):
+    """Domain of one searched setting: exactly one of the five kinds, and when it applies."""
+
+    uniform: tuple[Real, Real] | None = None
+    """[low, high], decimals."""
+    loguniform: tuple[Real, Real] | None = None
+    """[low, high], decimals above 0, each order of magnitude as likely."""
+    int_range: tuple[int, int] | None = None
+    """[low, high], whole numbers, both ends included."""
+    choice: tuple[Option, ...] | None = None
+    """Numbers, texts or booleans."""
+    subset: SubsetEntry | None = None
+    """Some of the names in `of`, at least `min_size`."""
+    when: dict[str, ConditionEntry] | None = None
+    """One other searched setting, above this one, and the values at which this one is varied."""
+
+    @model_validator(mode="after")
+    def _one_domain(self) -> DimensionEntry:
+        given = [name for name in DOMAIN_NAMES if name in self.model_fields_set]
+        if len(given) != 1:
+            listed = ", ".join(given) or "none"
+            raise ValueError(f"gives {len(given)} domains ({listed}); use exactly one of {', '.join(DOMAIN_NAMES)}")
+        if self.when is not None and len(self.when) != 1:
+            raise ValueError(f"when names {len(self.when)} settings; name exactly one")
+        self.domain()
+        return self
+
+    def domain(self) -> Domain:
+        """The domain.
+
+        Raises:
+            ConfigError: it allows nothing.
+        """
+        return domain_from_json(self.model_dump(include=set(DOMAIN_NAMES), exclude_unset=True))
+
+
+Space = dict[str, DimensionEntry]
+
+
+class SearchEntry(StrictModel):
+    """How a search proposes settings."""
+
+    space: Space = Field(min_length=1)
+    """Dotted path -> domain."""
+    sampler: Literal["tpe", "random"] = "tpe"
+    """`tpe` learns from finished trials (tree-structured Parzen estimator), `random` does not."""
+    n_trials: int = Field(ge=1)
+    """Different settings to train."""
+    n_startup_trials: int | None = Field(default=None, ge=1)
+    """tpe: settings drawn at random before it learns; 10 where not given, or a third of a smaller n_trials."""
+    seed: Seed = 0
+    """Seed of the sampler."""
+
+    @model_validator(mode="after")
+    def _startup_has_effect(self) -> SearchEntry:
+        if self.n_startup_trials is not None:
+            if self.sampler == "random":
+                raise ValueError("n_startup_trials has no effect with sampler: random; remove it")
+            if self.n_startup_trials > self.n_trials:
+                raise ValueError(f"n_startup_trials {self.n_startup_trials} is above n_trials {self.n_trials}")
+        return self
+
+
+class SmokeSearchEntry(StrictModel):
+    """What a scaled-down search has different."""
+
+    space: Space | None = None
+    """Domains that replace those of the same paths."""
+    n_trials: int | None = Field(default=None, ge=1)
+    n_startup_trials: int | None = Field(default=None, ge=1)
+
+
+class SmokeEntry(StrictModel):
+    """The study scaled down to minutes on simulated data; what is not given stays. Empty: it is that small already."""
+
+    patch: Patch = Field(default_factory=dict)
+    """Settings replaced in the baseline; none that the study varies."""
+    seeds: tuple[Seed, ...] | None = None
+    folds: tuple[Name, ...] | None = None
+    cell_types: tuple[Name, ...] | None = None
+    arms: tuple[Name, ...] | None = None
+    """Arms that are kept; all where not given."""
+    search: SmokeSearchEntry | None = None
+
+    @field_validator("seeds", "folds", "cell_types", "arms")
+    @classmethod
+    def _unique(cls, values: Values) -> Values:
+        return _once_each(values)
+
+
+class StudyEntry(StrictModel):
+    """A whole study file."""
+
+    question: Name
+    """What is asked, in a sentence."""
+    claim: Name
+    """What the source says."""
+    source: Name
+    """Paper and section, or issue."""
+    kind: Literal["ablation", "search"]
+    """`ablation` compares arms, `search` looks for the best settings."""
+    baseline: Patch = Field(default_factory=dict)
+    """Patch on the defaults: dotted path -> value."""
+    baseline_arm: Name | None = None
+    """ablation: the arm that others are compared with; `full` or `base` where the design makes it."""
+    changes: tuple[Name, ...] | None = None
+    """ablation: settings that arms mean to change; no arm changes another."""
+    arms: dict[str, ArmEntry] = Field(default_factory=dict)
+    """ablation: name -> patch and reason."""
+    design: DesignEntry = DesignEntry()
+    """ablation: how arms are made."""
+    curve: Name | None = None
+    """Numeric setting on the report's x axis."""
+    seeds: tuple[Seed, ...]
+    """Training seeds; the published ones are 2, 22, 222, 2222, 22222."""
+    folds: tuple[Name, ...]
+    """Leave-chromosome-out folds."""
+    cell_types: tuple[Name, ...]
+    """Cell types."""
+    objective: ObjectiveEntry
+    """What is better on validation."""
+    report_metric: Name
+    """Metric of the report, `test/...` or `val/...`."""
+    budget: BudgetEntry = BudgetEntry()
+    """Limits."""
+    search: SearchEntry | None = None
+    """search: how settings are proposed."""
+    smoke: SmokeEntry | None = None
+    """The study scaled down to minutes."""
+
+    @field_validator("seeds", "folds", "cell_types", "changes")
+    @classmethod
+    def _unique(cls, values: Values) -> Values:
+        return _once_each(values)
+
+
+_STAND_INS: Mapping[str, Any] = {
+    "question": "-",
+    "claim": "-",
+    "source": "-",
+    "kind": "ablation",
+    "seeds": (0,),
+    "folds": ("-",),
+    "cell_types": ("-",),
+    "objective": {"metric": "val/mse", "direction": "minimize"},
+    "report_metric": "test/mse",
+}
+"""Valid values of the required fields, with which the rest of a faulty file can be checked."""
+
+
+def read_entry(document: Document, faults: FaultList) -> tuple[StudyEntry, frozenset[str]]:
+    """The file's fields, with each faulty one replaced by a stand-in, and the names of the faulty ones.
+
+    A file's faults are said together, so a faulty field must not hide what is wrong elsewhere.
+    """
+    data: Any = lists_to_tuples(document.data)
+    try:
+        return StudyEntry.model_validate(data), frozenset()
+    except ValidationError as problem:
+        faults.extend(faults_of(problem, StudyEntry, document.where))
+        places = [detail["loc"] for detail in problem.errors()]
+    broken = frozenset(str(place[0]) for place in places)
+    stand_ins = {name: _STAND_INS[name] for name in broken & set(_STAND_INS)}
+    for place in places:
+        data = _without(data, _smallest_part(place))
+    try:
+        return StudyEntry.model_validate({**stand_ins, **data}), broken
+    except ValidationError:
+        # What is left of a faulty part cannot stand alone, for example a space whose only domain is faulty.
+        for name in broken:
+            data = _without(data, (name,))
+        return StudyEntry.model_validate({**stand_ins, **data}), broken
+
+
+def _smallest_part(place: Place) -> Place:
+    """The part to leave out for a fault at `place`: one arm, one dimension, or a whole field."""
+    if place[0] == "arms" and len(place) > 1:
+        return place[:2]
+    if place[:2] == ("search", "space") and len(place) > 2:
+        return place[:3]
+    return place[:1]
+
+
+def _without(data: Any, place: Place) -> Any:
+    """`data` without what is at `place`; with it gone already, as it is."""
+    key, *rest = place
+    if not isinstance(data, dict) or key not in data:
+        return data
+    if not rest:
+        return {name: value for name, value in data.items() if name != key}
+    return {**data, key: _without(data[key], tuple(rest))}

@@ -1,0 +1,284 @@
+"""A study: what is asked, which arms or domains answer it, and how often each is repeated.
+
+These are plain frozen values that know no engine. `load_study` makes them from a file; a script may make
+the same values where a file cannot say what it wants.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+from prism_ray.config import RunConfig, patched
+from prism_ray.errors import ConfigError, FaultList, did_you_mean
+from prism_ray.study.identity import RESULTS_VERSION, trial_id
+from prism_ray.study.space import Dimension, Subset
+
+Direction = Literal["minimize", "maximize"]
+
+STUDY_OWNED: Mapping[str, str] = {"seed": "seeds", "data.fold": "folds", "data.cell_type": "cell_types"}
+"""Settings that a study gives to every trial itself, with the field of the study that holds them."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One setting that a study compares with others.
+
+    Attributes:
+        name: unique in its study.
+        patch: what it changes of the baseline, by dotted path.
+        reason: why it is in the study, one line.
+        config: its settings; seed, fold and cell type are set for each trial.
+    """
+
+    name: str
+    patch: Mapping[str, Any]
+    reason: str
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The validation metric that chooses, and its better direction."""
+
+    metric: str
+    direction: Direction
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of a study; None is no limit.
+
+    Attributes:
+        max_trials: most trials that it may have.
+    """
+
+    max_trials: int | None = None
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a search proposes settings.
+
+    Attributes:
+        space: searched settings; a dimension's condition names only dimensions before it.
+        sampler: `tpe` learns from finished trials, `random` does not.
+        n_trials: different settings to train.
+        n_startup_trials: settings drawn at random before TPE learns.
+        seed: seed of the sampler.
+    """
+
+    space: tuple[Dimension, ...]
+    sampler: Literal["tpe", "random"]
+    n_trials: int
+    n_startup_trials: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a study.
+
+    Attributes:
+        study: name of the study.
+        arm: name of the arm, or of the proposal of a search.
+        config: settings with seed, fold and cell type.
+    """
+
+    study: str
+    arm: str
+    config: RunConfig
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def fold(self) -> str:
+        return self.config.data.fold
+
+    @property
+    def cell_type(self) -> str:
+        return self.config.data.cell_type
+
+    @property
+    def name(self) -> str:
+        """Readable name, unique in the study."""
+        return f"{self.arm}-{self.cell_type}-{self.fold}-seed{self.seed}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of the settings, 64 hexadecimal digits."""
+        return self.config.fingerprint()
+
+    def trial_id(self, data_digest: str) -> str:
+        """Identity on the data of that digest, 16 hexadecimal digits."""
+        return trial_id(self.config, data_digest)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question with all that is needed to answer it.
+
+    Attributes:
+        name: name of its experiment; the file's name, with `-smoke` where it is scaled down.
+        path: file that it was read from.
+        question: what is asked, in a sentence.
+        claim: what its source says.
+        source: where the claim is made.
+        kind: `ablation` compares arms; `search` looks for the best settings in a space.
+        baseline: settings that arms and proposals change.
+        arms: in the order of the report; empty for a search.
+        baseline_arm: name of the arm that others are compared with; None for a search.
+        changes: settings that arms mean to change; no arm changes another.
+        curve: setting on the report's x axis, or None.
+        seeds: training seeds; every arm has all of them, so that arms can be compared seed by seed.
+        folds: names of the folds.
+        cell_types: names of the cell types.
+        objective: metric that chooses among arms or proposals.
+        report_metric: metric of the report.
+        budget: limits.
+        search: how a search proposes; None for an ablation.
+        overrides: settings replaced for this launch alone, by dotted path.
+        is_smoke: whether it is scaled down to minutes.
+    """
+
+    name: str
+    path: Path
+    question: str
+    claim: str
+    source: str
+    kind: Literal["ablation", "search"]
+    baseline: RunConfig
+    arms: tuple[Arm, ...]
+    baseline_arm: str | None
+    changes: tuple[str, ...]
+    curve: str | None
+    seeds: tuple[int, ...]
+    folds: tuple[str, ...]
+    cell_types: tuple[str, ...]
+    objective: Objective
+    report_metric: str
+    budget: Budget = Budget()
+    search: Search | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    is_smoke: bool = False
+
+    @property
+    def n_trials(self) -> int:
+        """Trials of an ablation; for a search the different settings that it trains."""
+        if self.search is not None:
+            return self.search.n_trials
+        return len(self.arms) * len(self.seeds) * len(self.folds) * len(self.cell_types)
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        fix = did_you_mean(name, [arm.name for arm in self.arms])
+        raise ConfigError(f"{self.path}: arms: the study {self.name} has no arm {name!r}; {fix}")
+
+    def digest(self) -> str:
+        """SHA-256 of what decides the study's numbers, 64 hexadecimal digits: not its wording, not its budget.
+
+        A search may be continued with more trials, so `n_trials` is no part of it.
+        """
+        search = self.search
+        content = {
+            "results_version": RESULTS_VERSION,
+            "name": self.name,
+            "kind": self.kind,
+            "baseline": self.baseline.canonical(),
+            "arms": [[arm.name, arm.config.fingerprint()] for arm in self.arms],
+            "baseline_arm": self.baseline_arm,
+            "seeds": self.seeds,
+            "folds": self.folds,
+            "cell_types": self.cell_types,
+            "objective": [self.objective.metric, self.objective.direction],
+            "search": None
+            if search is None
+            else {
+                "space": [[dimension.path, dimension.to_json()] for dimension in search.space],
+                "sampler": [search.sampler, search.n_startup_trials, search.seed],
+            },
+        }
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def with_place(self, config: RunConfig, seed: int, fold: str, cell_type: str) -> RunConfig:
+        """`config` for one seed, fold and cell type."""
+        data = config.data.model_copy(update={"fold": fold, "cell_type": cell_type})
+        return config.model_copy(update={"seed": seed, "data": data})
+
+    def config_for(
+        self, values: Mapping[str, Any], seed: int | None = None, fold: str | None = None, cell_type: str | None = None
+    ) -> RunConfig:
+        """Settings of one proposal of a search.
+
+        Args:
+            values: value of each varied setting by dotted path; as the domains have them or encoded.
+            seed: training seed; the study's first where not given, as for the fold and the cell type.
+
+        Raises:
+            ConfigError: a value missing, not asked for, or outside its domain; settings that contradict each other.
+        """
+        patch = self._decoded(values)
+        config = patched(self.baseline, patch, f"{self.path}: search.space")
+        return self.with_place(
+            config,
+            self.seeds[0] if seed is None else seed,
+            self.folds[0] if fold is None else fold,
+            self.cell_types[0] if cell_type is None else cell_type,
+        )
+
+    def search_extremes(self) -> tuple[RunConfig, ...]:
+        """Settings that between them read all that any proposal reads: longest window, all members of a subset."""
+        space = self.search.space if self.search is not None else ()
+        read = [dimension for dimension in space if dimension.path.startswith("data.")]
+        names = [dimension.path.removeprefix("data.") for dimension in read]
+        options: list[tuple[Any, ...]] = [
+            (dimension.domain.of,) if isinstance(dimension.domain, Subset) else dimension.domain.corners()
+            for dimension in read
+        ]
+        data = self.baseline.data
+        return tuple(
+            self.baseline.model_copy(update={"data": data.model_copy(update=dict(zip(names, chosen, strict=True)))})
+            for chosen in product(*options)
+        )
+
+    def _decoded(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        where = f"{self.path}: search.space"
+        space = self.search.space if self.search is not None else ()
+        faults = FaultList()
+        patch: dict[str, Any] = {}
+        for dimension in space:
+            path = dimension.path
+            if not dimension.is_varied(patch):
+                if path in values:
+                    faults.add(f"{where}.{path}", f"{values[path]!r} is given where its condition does not hold")
+                continue
+            if path not in values:
+                faults.add(f"{where}.{path}", "has no value in this proposal")
+                continue
+            value = dimension.domain.decode(values[path])
+            if not dimension.domain.contains(value):
+                faults.add(f"{where}.{path}", f"{value!r} is outside {dimension.domain.to_json()}")
+                continue
+            patch[path] = value
+        known = [dimension.path for dimension in space]
+        for path in values:
+            if path not in known:
+                faults.add(f"{where}.{path}", "is not searched", did_you_mean(path, known))
+        faults.raise_if_any(ConfigError)
+        return patch

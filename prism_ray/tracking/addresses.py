@@ -1,0 +1,84 @@
+"""Addresses of tracking stores: the default one, made absolute, probed, and shown without credentials."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from prism_ray.errors import Fault, TrackingError
+
+DATABASE_NAME = "mlflow.db"
+ARTIFACTS_NAME = "mlartifacts"
+PROBE_TIMEOUT_S = 3.0
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_SQLITE = "sqlite:///"
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def default_tracking_uri(workspace: Path) -> str:
+    """Address of the SQLite store of a workspace folder: always absolute, so every process finds the same file."""
+    return f"{_SQLITE}{(workspace.expanduser().resolve() / DATABASE_NAME).as_posix()}"
+
+
+def resolve_tracking_uri(given: str | None, workspace: Path) -> str:
+    """The address to use: the one given, else MLFLOW_TRACKING_URI, else the workspace's SQLite file.
+
+    Raises:
+        TrackingError: the address is of a kind that cannot be used.
+    """
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(workspace)
+    return absolute(uri)
+
+
+def absolute(uri: str) -> str:
+    """`uri`, a SQLite file's relative path made absolute.
+
+    Raises:
+        TrackingError: a folder (MLflow refuses file stores), an SQLite database in memory, or text without a scheme.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme in ("", "file"):
+        fault = Fault(
+            f"tracking URI {uri!r}",
+            "is a path; a folder of files is no longer an MLflow store",
+            "give sqlite:////absolute/path/mlflow.db or http://host:5000",
+        )
+        raise TrackingError(str(fault), [fault])
+    if scheme != "sqlite":
+        return uri
+    path, _, query = uri.removeprefix(_SQLITE).partition("?")
+    if not uri.startswith(_SQLITE) or path in ("", ":memory:"):
+        fault = Fault(
+            f"tracking URI {uri!r}",
+            "names no file",
+            "give sqlite:////absolute/path/mlflow.db, which processes can share",
+        )
+        raise TrackingError(str(fault), [fault])
+    return _SQLITE + Path(path).expanduser().resolve().as_posix() + (f"?{query}" if query else "")
+
+
+def database_file(uri: str) -> Path | None:
+    """File of a SQLite store; None for any other kind."""
+    return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
+
+
+def redact(text: str) -> str:
+    """`text` with the user and password of every address in it hidden."""
+    return _CREDENTIALS.sub("***@", text)
+
+
+def probe(uri: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+    """Connect to the host of a server once, so that an absent one is known in seconds and not after MLflow's retries.
+
+    Raises:
+        OSError: nobody answers there in time.
+    """
+    parts = urlsplit(uri)
+    port = parts.port or _DEFAULT_PORTS.get(parts.scheme.partition("+")[0])
+    if parts.hostname is None or port is None:
+        return
+    socket.create_connection((parts.hostname, port), timeout=timeout_s).close()

@@ -1,0 +1,258 @@
+"""The run of one trial in MLflow: everything is buffered first, so that a tracker outage never stops training."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from prism_ray.tracking.addresses import redact
+from prism_ray.tracking.client import TRACKER_FAULTS, connect, describe, retry_locked
+from prism_ray.tracking.headers import Status, TrialHeader
+from prism_ray.tracking.journal import Journal, Operation
+from prism_ray.tracking.parameters import encode_parameter
+
+METRICS_A_BATCH = 1000
+PARAMETERS_A_BATCH = 100
+TAGS_A_BATCH = 100
+DIGEST_LENGTH = 36
+"""Characters that MLflow keeps of a data set's digest."""
+INHERITED_TAGS = ("prism.results_version", "prism.git_commit", "prism.git_dirty")
+
+_FIRST_WAIT_S = 5.0
+_LONGEST_WAIT_S = 60.0
+_FINISH_WAITS_S = (0.5, 1.0, 2.0)
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED"}
+_log = logging.getLogger(__name__)
+
+
+class MlflowTrialLog:
+    """A trial's nested run, opened at the first delivery that reaches the store."""
+
+    def __init__(self, uri: str, parent_run_id: str, header: TrialHeader, journal_path: Path | None) -> None:
+        self._uri = uri
+        self._parent_run_id = parent_run_id
+        self._header = header
+        self._client: MlflowClient | None = None
+        self._run_id: str | None = None
+        self._known: dict[tuple[str, int], float] = {}
+        self._journal = Journal(journal_path, parent_run_id, header)
+        self._journal_path = journal_path
+        # How an earlier process ended says nothing of how this one will.
+        self._pending = [operation for operation in self._journal.read() if operation.kind != "finish"]
+        self._n_journaled = len(self._pending)
+        self._n_refused = 0
+        self._wait_s = 0.0
+        self._not_before = 0.0
+        self.deliver()
+
+    @property
+    def run_id(self) -> str | None:
+        """Run of the trial; None as long as the store could not be reached to open it."""
+        return self._run_id
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics of a step, by `split/name`; sent now, or with a later call where the store is away."""
+        now_ms = time.time_ns() // 1_000_000
+        self._add(Operation("metrics", {name: [float(value), step, now_ms] for name, value in metrics.items()}))
+
+    def log_files(self, files: Mapping[str, Path]) -> None:
+        """Local files to keep with the run, by their path among its artifacts."""
+        for artifact_path, local in files.items():
+            self._pending.append(Operation("file", {artifact_path: str(Path(local).resolve())}))
+        self._deliver_or_journal()
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """More tags of the run."""
+        self._add(Operation("tags", dict(tags)))
+
+    def finish(self, status: Status) -> None:
+        """End the run; waits a few seconds at most for a store that is away, then leaves a journal and a warning."""
+        self.end(Operation("finish", {"status": status, "end_time": time.time_ns() // 1_000_000}))
+
+    def end(self, finish: Operation) -> bool:
+        """Deliver what is left and then `finish`; False where it stays in the journal."""
+        self._pending.append(finish)
+        for wait_s in (0.0, *_FINISH_WAITS_S):
+            time.sleep(wait_s)
+            self._not_before = 0.0
+            if self.deliver():
+                break
+        else:
+            kept = f"kept in {self._journal_path}" if self._journal_path else "lost, as no journal was asked for"
+            _log.warning(
+                "trial %s: %d records did not reach %s and are %s",
+                self._header.trial_id,
+                len(self._pending),
+                redact(self._uri),
+                kept,
+            )
+            return False
+        return True
+
+    def deliver(self) -> bool:
+        """Send what is buffered; False where the store is away, and then not tried again for some seconds."""
+        if time.monotonic() < self._not_before:
+            return False
+        try:
+            client, run_id = self._opened()
+            while self._pending:
+                n_sent = self._send_next(client, run_id)
+                del self._pending[:n_sent]
+                self._n_journaled = max(0, self._n_journaled - n_sent)
+        except TRACKER_FAULTS as problem:
+            self._client = None
+            self._wait_s = min(max(_FIRST_WAIT_S, 2 * self._wait_s), _LONGEST_WAIT_S)
+            self._not_before = time.monotonic() + self._wait_s
+            _log.info("tracking store %s is away (%s)", redact(self._uri), describe(problem))
+            self._write_journal()
+            return False
+        self._wait_s = 0.0
+        self._journal.clear()
+        return True
+
+    def _add(self, operation: Operation) -> None:
+        self._pending.append(operation)
+        self._deliver_or_journal()
+
+    def _deliver_or_journal(self) -> None:
+        if not self.deliver():
+            self._write_journal()
+
+    def _write_journal(self) -> None:
+        """Append what is buffered and not in the file yet."""
+        try:
+            self._journal.add(self._pending[self._n_journaled :])
+        except OSError as problem:
+            _log.warning("%s: what the tracker could not take cannot be kept (%s)", self._journal_path, problem)
+            return
+        self._n_journaled = len(self._pending)
+
+    def _send_next(self, client: MlflowClient, run_id: str) -> int:
+        """Send the first operation, or as many metrics as go together; how many of the buffer that was."""
+        n_taken = 1
+        try:
+            first = self._pending[0]
+            if first.kind == "metrics":
+                n_taken, metrics = self._next_metrics()
+                if metrics:
+                    retry_locked(lambda: client.log_batch(run_id, metrics=metrics))
+                self._known.update({(metric.key, metric.step): metric.value for metric in metrics})
+            elif first.kind == "tags":
+                tags = [RunTag(name, value) for name, value in first.content.items()]
+                retry_locked(lambda: client.log_batch(run_id, tags=tags))
+            elif first.kind == "file":
+                for artifact_path, local in first.content.items():
+                    self._send_file(client, run_id, artifact_path, Path(local))
+            else:
+                status, end_time = first.content["status"], first.content["end_time"]
+                retry_locked(lambda: client.set_terminated(run_id, status, end_time))
+        except MlflowException as problem:
+            if problem.error_code not in _REFUSALS:
+                raise
+            self._refused(n_taken, describe(problem))
+        return n_taken
+
+    def _next_metrics(self) -> tuple[int, list[Metric]]:
+        """Leading metrics of the buffer that fit in one batch, without those that the run has."""
+        metrics: list[Metric] = []
+        n_taken = 0
+        for operation in self._pending:
+            if operation.kind != "metrics" or (n_taken and len(metrics) + len(operation.content) > METRICS_A_BATCH):
+                break
+            n_taken += 1
+            for name, (value, step, time_ms) in operation.content.items():
+                # A resumed trial repeats the steps since its checkpoint: the same values, so one point each.
+                if self._known.get((name, step)) != value:
+                    metrics.append(Metric(name, value, time_ms, step))
+        return n_taken, metrics
+
+    def _send_file(self, client: MlflowClient, run_id: str, artifact_path: str, local: Path) -> None:
+        if not local.is_file():
+            self._refused(1, f"{local} is no longer there")
+            return
+        send_file(client, run_id, artifact_path, local)
+
+    def _refused(self, n_operations: int, reason: str) -> None:
+        self._n_refused += n_operations
+        _log.warning("trial %s: the tracker refused %d records: %s", self._header.trial_id, n_operations, reason)
+
+    def _opened(self) -> tuple[MlflowClient, str]:
+        if self._client is None:
+            self._client = connect(self._uri)
+        if self._run_id is None:
+            self._run_id = self._open(self._client)
+        return self._client, self._run_id
+
+    def _open(self, client: MlflowClient) -> str:
+        """Run of the trial, found by its id under the parent or made."""
+        header = self._header
+        parent = client.get_run(self._parent_run_id)
+        inherited = {name: parent.data.tags[name] for name in INHERITED_TAGS if name in parent.data.tags}
+        tags = {**inherited, **header.all_tags(), MLFLOW_PARENT_RUN_ID: self._parent_run_id}
+        run = find_run(client, parent.info.experiment_id, header.trial_id, self._parent_run_id)
+        if run is None:
+            name = f"{header.arm}-{header.trial_id[:8]}"
+            run = retry_locked(lambda: client.create_run(parent.info.experiment_id, run_name=name, tags=tags))
+            dataset = Dataset(
+                name=header.cell_type,
+                digest=header.data_digest[:DIGEST_LENGTH],
+                source_type="prism_ray_store",
+                source=json.dumps({"data_digest": header.data_digest, "fold": header.fold}),
+            )
+            retry_locked(lambda: client.log_inputs(run.info.run_id, [DatasetInput(dataset)]))
+        else:
+            self._go_on_with(client, run, tags)
+        self._log_parameters(client, run)
+        return str(run.info.run_id)
+
+    def _go_on_with(self, client: MlflowClient, run: Run, tags: Mapping[str, str]) -> None:
+        run_id = run.info.run_id
+        retry_locked(lambda: client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()]))
+        if run.info.status != "RUNNING":
+            retry_locked(lambda: client.update_run(run_id, status="RUNNING"))
+        for name in run.data.metrics:
+            for metric in client.get_metric_history(run_id, name):
+                self._known[(metric.key, metric.step)] = metric.value
+
+    def _log_parameters(self, client: MlflowClient, run: Run) -> None:
+        wanted = {name: encode_parameter(value) for name, value in self._header.parameters.items()}
+        kept = run.data.params
+        missing = [Param(name, value) for name, value in wanted.items() if name not in kept]
+        for start in range(0, len(missing), PARAMETERS_A_BATCH):
+            batch = missing[start : start + PARAMETERS_A_BATCH]
+            retry_locked(lambda batch=batch: client.log_batch(run.info.run_id, params=batch))  # type: ignore[misc]
+        changed = sorted(name for name, value in wanted.items() if kept.get(name, value) != value)
+        if changed:
+            # Parameters are write-once: what the run was started with stays, and the difference is said.
+            _log.warning("trial %s: its run keeps other values of %s", self._header.trial_id, ", ".join(changed))
+            client.set_tag(run.info.run_id, "prism.parameters_differ", ", ".join(changed))
+
+
+def find_run(client: MlflowClient, experiment_id: str, trial_id: str, parent_run_id: str) -> Run | None:
+    """First run of a trial under a parent, or None."""
+    wanted = f"tags.`prism.trial_id` = '{trial_id}' and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_run_id}'"
+    runs = client.search_runs([experiment_id], wanted, max_results=1, order_by=["attributes.start_time ASC"])
+    return runs[0] if runs else None
+
+
+def send_file(client: MlflowClient, run_id: str, artifact_path: str, local: Path) -> None:
+    """Keep a local file under a path among a run's artifacts, whatever its local name is."""
+    target = PurePosixPath(artifact_path)
+    folder = None if target.parent == PurePosixPath(".") else str(target.parent)
+    if local.name == target.name:
+        client.log_artifact(run_id, str(local), folder)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        renamed = Path(scratch) / target.name
+        shutil.copyfile(local, renamed)
+        client.log_artifact(run_id, str(renamed), folder)

@@ -1,0 +1,1 @@
+"""Training and evaluation of one run: torch only, no Ray, no tracker."""

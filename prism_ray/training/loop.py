@@ -1,0 +1,278 @@
+"""The training loop: one run, from its settings and arrays to a tested model.
+
+The same function runs in a test, in a plain process, in a Ray Tune trial and in each worker of a Ray Train
+run. Where it runs is told by its `Placement`; the numbers depend on the config and the data alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from prism_ray.config import RunConfig
+from prism_ray.errors import ConfigError, Fault, TrainingError
+from prism_ray.model import InputShape, Prism, count_parameters, parameter_groups, prism_loss
+from prism_ray.splits import Split
+from prism_ray.store import GeneArrays
+from prism_ray.training.batches import TrainingOrder, make_batch
+from prism_ray.training.checkpoint import RunState, load_state, save_state
+from prism_ray.training.collectives import mean_over_workers
+from prism_ray.training.evaluate import evaluate_rows
+from prism_ray.training.reporter import NullReporter, Placement, Reporter
+from prism_ray.training.schedule import learning_rate
+
+LOSS_NAMES = ("train/loss", "train/prediction_loss", "train/adjustment_loss", "train/diversity_loss")
+_REPORTS_A_RUN = 200
+"""Training losses are reported as means over this part of a run: a curve to look at, not a log of steps."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run leaves.
+
+    Attributes:
+        model: network with the weights of the best validation.
+        metrics: `val/...` and `test/...` of that network, with `best_step`.
+        history: every reported metric by step, as {"step": ..., name: value}.
+        test_rows: (N,) row numbers of the test genes.
+        test_prediction: (N,) float32 prediction of each of them.
+        n_parameters: trained numbers in the network.
+        train_s: seconds in training steps, over all attempts.
+    """
+
+    model: Prism
+    metrics: dict[str, float]
+    history: list[dict[str, float]]
+    test_rows: NDArray[np.int64]
+    test_prediction: NDArray[np.float32]
+    n_parameters: int
+    train_s: float
+
+
+@dataclass
+class _Run:
+    """One process's moving parts while it trains."""
+
+    config: RunConfig
+    arrays: GeneArrays
+    split: Split
+    placement: Placement
+    reporter: Reporter
+    model: Prism
+    wrapped: nn.Module
+    optimizer: torch.optim.Optimizer
+    order: TrainingOrder
+    step: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    best_model: dict[str, Tensor] | None = None
+    loss_sums: Tensor = field(default_factory=lambda: torch.zeros(len(LOSS_NAMES) + 1, dtype=torch.float64))
+    history: list[dict[str, float]] = field(default_factory=list)
+    train_s: float = 0.0
+
+
+def train(
+    config: RunConfig,
+    arrays: GeneArrays,
+    split: Split,
+    *,
+    folder: Path | None = None,
+    reporter: Reporter | None = None,
+    placement: Placement | None = None,
+) -> TrainResult:
+    """Train, validate and test one run; go on from the checkpoint in `folder` where there is one.
+
+    The model of the lowest validation MSE is kept and is tested once, at the end.
+
+    Args:
+        arrays: genes of the run's cell type, with just its window, signals and scalars.
+        split: row numbers of the training, validation and test genes.
+        folder: where checkpoints are written by rank 0 and read by all; None to keep none.
+
+    Raises:
+        ConfigError: the training genes do not fill a batch, or the batch does not divide among the workers.
+        TrainingError: the loss is no longer a number.
+        CheckpointError: the checkpoint in `folder` is damaged or of another run.
+    """
+    placement = placement or Placement()
+    _check_batch(config, split, placement)
+    run = _start(config, arrays, split, placement, reporter or NullReporter())
+    if folder is not None:
+        _resume(run, folder)
+    n_steps = config.training.n_steps
+    validate_every = max(1, round(config.training.validate_every_epochs * run.order.steps_per_epoch))
+    report_every = max(1, n_steps // _REPORTS_A_RUN)
+    while run.step < n_steps:
+        started = time.perf_counter()
+        _train_step(run)
+        run.train_s += time.perf_counter() - started
+        if run.step % report_every == 0:
+            _report_losses(run)
+        validated = run.step % validate_every == 0 or run.step == n_steps
+        if validated:
+            _validate(run)
+        due = placement.checkpoint_every_steps and run.step % placement.checkpoint_every_steps == 0
+        if folder is not None and placement.rank == 0 and (validated or due):
+            _save(run, folder)
+    return _finish(run)
+
+
+def input_shape(arrays: GeneArrays) -> InputShape:
+    """Shape of the model's inputs that these arrays give."""
+    return InputShape(
+        n_signals=arrays.signals.shape[2], n_scalars=arrays.scalars.shape[1], sequence=arrays.sequence is not None
+    )
+
+
+def _check_batch(config: RunConfig, split: Split, placement: Placement) -> None:
+    batch_size = config.training.batch_size
+    faults = []
+    if len(split.train) < batch_size:
+        faults.append(
+            Fault(
+                "training.batch_size", f"{batch_size}, but fold {config.data.fold} trains on {len(split.train)} genes"
+            )
+        )
+    faults += [
+        Fault(f"data.fold: {config.data.fold}", f"has {len(rows)} {name} genes", "metrics need at least 2")
+        for name, rows in (("validation", split.validation), ("test", split.test))
+        if len(rows) < 2
+    ]
+    if batch_size % placement.n_workers:
+        faults.append(
+            Fault(
+                "training.batch_size",
+                f"{batch_size} genes a step do not divide among {placement.n_workers} workers",
+                "use a number of workers that divides it: the global batch decides the numbers and is not changed",
+            )
+        )
+    if faults:
+        raise ConfigError("\n  ".join(map(str, faults)), faults)
+
+
+def _start(config: RunConfig, arrays: GeneArrays, split: Split, placement: Placement, reporter: Reporter) -> _Run:
+    torch.manual_seed(config.seed)
+    model = Prism(config.model, input_shape(arrays), seed=config.seed).to(placement.device)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, config.optimizer.weight_decay),
+        lr=config.optimizer.learning_rate,
+        betas=(config.optimizer.beta1, config.optimizer.beta2),
+    )
+    wrapped = placement.wrap(model) if placement.wrap is not None else model
+    order = TrainingOrder(split.train, config.training.batch_size, config.seed)
+    return _Run(config, arrays, split, placement, reporter, model, wrapped, optimizer, order)
+
+
+def _resume(run: _Run, folder: Path) -> None:
+    state = load_state(folder, run.config.fingerprint())
+    if state is None:
+        return
+    run.model.load_state_dict(state.model)
+    run.optimizer.load_state_dict(state.optimizer)
+    run.best_model, run.best = state.best_model, state.best
+    run.step, run.train_s, run.history = state.step, state.train_s, state.history
+    run.loss_sums = torch.tensor(state.loss_sums, dtype=torch.float64)
+    torch.set_rng_state(state.generator)
+
+
+def _save(run: _Run, folder: Path) -> None:
+    state = RunState(
+        fingerprint=run.config.fingerprint(),
+        step=run.step,
+        model=run.model.state_dict(),
+        optimizer=run.optimizer.state_dict(),
+        best_model=run.best_model,
+        best=run.best,
+        loss_sums=run.loss_sums.tolist(),
+        history=run.history,
+        train_s=run.train_s,
+        generator=torch.get_rng_state(),
+    )
+    save_state(folder, state)
+
+
+@contextmanager
+def _precision(run: _Run) -> Iterator[None]:
+    enabled = run.config.training.precision == "bf16"
+    with torch.autocast(run.placement.device.type, dtype=torch.bfloat16, enabled=enabled):
+        yield
+
+
+def _train_step(run: _Run) -> None:
+    """One optimiser step on the next global batch, of which this worker computes its share."""
+    config, placement = run.config, run.placement
+    rate = learning_rate(config.optimizer, run.step, config.training.n_steps)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    rows = run.order.rows(run.step)
+    share = len(rows) // placement.n_workers
+    batch = make_batch(run.arrays, rows[placement.rank * share : (placement.rank + 1) * share], placement.device)
+    run.wrapped.train()
+    run.optimizer.zero_grad(set_to_none=True)
+    with _precision(run):
+        output = run.wrapped(batch.sequence, batch.signals, batch.scalars)
+        losses = prism_loss(output, batch.label, config.loss.alpha, config.loss.beta)
+    losses.total.backward()  # type: ignore[no-untyped-call]
+    parts = torch.stack([losses.total, losses.prediction, losses.adjustment, losses.diversity]).detach()
+    values = mean_over_workers(parts.float(), placement).double().cpu()
+    if not math.isfinite(float(values[0])):
+        raise TrainingError(
+            f"the loss is {float(values[0])} at step {run.step + 1} (learning rate {rate:.3g}); "
+            "lower optimizer.learning_rate, or give badly scaled signals a transform in the catalog"
+        )
+    nn.utils.clip_grad_norm_(run.model.parameters(), config.optimizer.gradient_clip)
+    run.optimizer.step()
+    run.loss_sums[: len(LOSS_NAMES)] += values
+    run.loss_sums[-1] += 1
+    run.step += 1
+
+
+def _report_losses(run: _Run) -> None:
+    """Report the mean losses since the last report."""
+    count = float(run.loss_sums[-1])
+    metrics = {name: float(total) / count for name, total in zip(LOSS_NAMES, run.loss_sums[:-1], strict=True)}
+    metrics["train/learning_rate"] = float(run.optimizer.param_groups[0]["lr"])
+    run.loss_sums.zero_()
+    run.history.append({"step": float(run.step), **metrics})
+    if run.placement.rank == 0:
+        run.reporter.report(metrics, run.step)
+
+
+def _validate(run: _Run) -> None:
+    metrics, _ = evaluate_rows(
+        run.model, run.arrays, run.split.validation, run.placement, run.config.model.predict_with, "val"
+    )
+    if not math.isfinite(metrics["val/mse"]):
+        raise TrainingError(f"the validation MSE is {metrics['val/mse']} at step {run.step}")
+    run.history.append({"step": float(run.step), **metrics})
+    if not run.best or metrics["val/mse"] < run.best["val/mse"]:
+        run.best = {**metrics, "best_step": float(run.step)}
+        run.best_model = {name: value.detach().clone() for name, value in run.model.state_dict().items()}
+    if run.placement.rank == 0:
+        run.reporter.validated(metrics, run.step)
+
+
+def _finish(run: _Run) -> TrainResult:
+    """Test the best model, once."""
+    assert run.best_model is not None
+    run.model.load_state_dict(run.best_model)
+    metrics, prediction = evaluate_rows(
+        run.model, run.arrays, run.split.test, run.placement, run.config.model.predict_with, "test"
+    )
+    return TrainResult(
+        model=run.model,
+        metrics={**run.best, **metrics},
+        history=run.history,
+        test_rows=run.split.test,
+        test_prediction=prediction,
+        n_parameters=count_parameters(run.model),
+        train_s=run.train_s,
+    )

@@ -1,0 +1,49 @@
+"""How a run speaks while it trains, and where it runs: the two things its caller decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import nn
+
+
+class Reporter(Protocol):
+    """Receives a run's metrics. Only rank 0 of a run calls it."""
+
+    def report(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics of a step, named `split/name`; `step` counts finished optimiser steps."""
+
+    def validated(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics over the whole validation set; whatever was buffered may now be sent."""
+
+
+class NullReporter:
+    """Reports to nobody."""
+
+    def report(self, metrics: Mapping[str, float], step: int) -> None:
+        """Drop the metrics."""
+
+    def validated(self, metrics: Mapping[str, float], step: int) -> None:
+        """Drop the metrics."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where one process of a run works: never changes a result beyond rounding.
+
+    Attributes:
+        device: device of model and batches.
+        rank: number of this process in its run, from 0.
+        n_workers: processes of the run.
+        wrap: makes a model that averages gradients over the workers; identity for one worker.
+        checkpoint_every_steps: steps between checkpoints besides those at validations; 0 for none.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    rank: int = 0
+    n_workers: int = 1
+    wrap: Callable[[nn.Module], nn.Module] | None = None
+    checkpoint_every_steps: int = 0

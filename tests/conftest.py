@@ -1,0 +1,62 @@
+"""What all tests share: one simulated genome, its store, and one local Ray cluster a test run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Read by processes that Ray starts: they must be there before ray is imported anywhere.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_pack() -> Path:
+    """Folder of the real ENCODE tracks; a test that uses it is skipped where the pack is absent."""
+    folder = REPOSITORY.parent / "shared" / "data" / "real"
+    if not folder.is_dir():
+        pytest.skip(f"the real data pack is not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def simulated_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """catalog.yaml of a tiny simulated genome: 96 genes on 6 chromosomes, two cell types."""
+    from prism_ray.features.simulate import SimulationConfig, simulate
+
+    out = tmp_path_factory.mktemp("simulated") / "genome"
+    simulate(out, SimulationConfig(genes=96, chromosomes=6, seed=7))
+    return out / "catalog.yaml"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local Ray cluster of two CPUs for the whole test run: starting one takes many seconds."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=2,
+        object_store_memory=300 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="warning",
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def simulated_store(simulated_catalog: Path, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Feature store built from the simulated genome."""
+    from prism_ray.distributed.build import build_store
+
+    out = tmp_path_factory.mktemp("store") / "store"
+    build_store(simulated_catalog, out)
+    return out

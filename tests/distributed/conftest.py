@@ -1,0 +1,89 @@
+"""Studies that train in seconds on the simulated store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from prism_ray.distributed.study_run import StudySettings
+from prism_ray.study.load import load_study
+from prism_ray.study.spec import Study
+from prism_ray.tracking import default_tracking_uri
+
+TINY = {
+    "data.window_bp": 256,
+    "model.d_model": 8,
+    "model.n_layers": 1,
+    "model.d_state": 4,
+    "model.n_states": 0,
+    "training.n_steps": 6,
+    "training.batch_size": 8,
+    "training.precision": "float32",
+    "optimizer.learning_rate": 5.0e-3,
+}
+
+
+class Told:
+    """Keeps what a study's progress was told."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+
+    def begin(self, n_trials: int, n_found: int) -> None:
+        self.events.append(("begin", f"{n_trials} {n_found}"))
+
+    def started(self, label: str) -> None:
+        self.events.append(("started", label))
+
+    def finished(self, label: str, metrics: Mapping[str, Any]) -> None:
+        self.events.append(("finished", label))
+
+    def failed(self, label: str, reason: str) -> None:
+        self.events.append(("failed", label))
+
+    def labels(self, kind: str) -> set[str]:
+        return {label for event, label in self.events if event == kind}
+
+
+@pytest.fixture
+def make_study(tmp_path: Path) -> Callable[..., Study]:
+    """A study from a patch on a tiny one, read from a file as a user's would be."""
+
+    def make(**changes: Any) -> Study:
+        content: dict[str, Any] = {
+            "question": "Does it run?",
+            "claim": "It does.",
+            "source": "tests",
+            "kind": "ablation",
+            "baseline": TINY,
+            "baseline_arm": "n0",
+            "changes": ["model.n_states"],
+            "arms": {
+                "n0": {"patch": {}, "reason": "plain"},
+                "n2": {"patch": {"model.n_states": 2}, "reason": "two states"},
+            },
+            "curve": "model.n_states",
+            "seeds": [2, 22],
+            "folds": ["fold_1"],
+            "cell_types": ["K562"],
+            "objective": {"metric": "val/mse", "direction": "minimize"},
+            "report_metric": "test/mse",
+            **changes,
+        }
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump({name: value for name, value in content.items() if value is not None}))
+        return load_study(path)
+
+    return make
+
+
+@pytest.fixture
+def settings(simulated_store: Path, tmp_path: Path) -> StudySettings:
+    storage = tmp_path / "results"
+    return StudySettings(
+        store=simulated_store, storage=storage, tracking_uri=default_tracking_uri(storage), command="prism-ray run tiny"
+    )

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import prism_ray.store
+from prism_ray.cli import main
+from prism_ray.distributed import build
+from prism_ray.distributed.build import BuildProgress, build_store
+from prism_ray.distributed.build_plan import Partition, plan_build
+from prism_ray.distributed.build_worker import PartitionBuilder
+from prism_ray.errors import CatalogError, ConfigError, InputError, StoreError
+from prism_ray.store.staging import Staging
+from prism_ray.store.tally import PartitionRecord
+
+WINDOW_BP = 400
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def whole(simulated_catalog: Path, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store built at once by one worker."""
+    out = tmp_path_factory.mktemp("whole") / "store"
+    build_store(simulated_catalog, out, WINDOW_BP, n_workers=1)
+    return out
+
+
+@pytest.mark.ray
+def test_a_build_end_to_end(simulated_catalog: Path, ray_cluster: None, tmp_path: Path, whole: Path) -> None:
+    seen: list[BuildProgress] = []
+    report = build_store(simulated_catalog, tmp_path / "store", WINDOW_BP, 2, seen.append)
+    store = prism_ray.store.open(tmp_path / "store")
+    store.verify()
+    assert report.digest == store.digest
+    assert [progress.n_done for progress in seen] == list(range(1, 13))
+    assert (seen[-1].n_partitions, seen[-1].n_genes_done, seen[-1].n_genes) == (12, 192, 192)
+    assert list(tmp_path.iterdir()) == [tmp_path / "store"]
+    arrays = store.load(WINDOW_BP, ["h3k27ac"], "K562")
+    correlation = np.corrcoef(arrays.signals.mean(axis=(1, 2)), arrays.label)[0, 1]
+    assert report.cell_types["K562"].signals["h3k27ac"].correlation == pytest.approx(correlation, abs=1e-5)
+    assert correlation > 0.5
+    # The number of workers decides nothing but the time.
+    assert bytes_of(tmp_path / "store") == bytes_of(whole)
+
+
+@pytest.mark.ray
+def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
+    simulated_catalog: Path, ray_cluster: None, tmp_path: Path, whole: Path
+) -> None:
+    out = tmp_path / "store"
+
+    def interrupt(progress: BuildProgress) -> None:
+        if progress.n_done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_store(simulated_catalog, out, WINDOW_BP, 1, interrupt)
+    assert not out.exists()
+    seen: list[BuildProgress] = []
+    build_store(simulated_catalog, out, WINDOW_BP, 2, seen.append)
+    assert seen[0].message.startswith("kept ")
+    assert 3 <= seen[0].n_done < 12
+    assert seen[-1].n_done == 12
+    assert bytes_of(out) == bytes_of(whole)
+
+
+@pytest.mark.ray
+def test_what_a_build_of_other_data_left_is_discarded(
+    simulated_catalog: Path, ray_cluster: None, tmp_path: Path, whole: Path
+) -> None:
+    plan = plan_build(simulated_catalog, WINDOW_BP - 2)
+    with Staging(tmp_path / "store", plan.key) as staging:
+        PartitionBuilder(plan, str(staging.path)).build(plan.partitions[0])
+    messages: list[str] = []
+    build_store(
+        simulated_catalog, tmp_path / "store", WINDOW_BP, None, lambda progress: messages.append(progress.message)
+    )
+    assert messages[0] == "discarded what an earlier build of other data, window or version had left"
+    assert len(messages) == 13
+    assert bytes_of(tmp_path / "store") == bytes_of(whole)
+
+
+@pytest.mark.ray
+def test_a_lost_worker_is_replaced(
+    simulated_catalog: Path,
+    ray_cluster: None,
+    tmp_path: Path,
+    whole: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mark = tmp_path / "died"
+
+    class Dying(PartitionBuilder):
+        def build(self, partition: Partition) -> PartitionRecord:
+            if partition.chrom == "chr3" and not mark.exists():
+                mark.touch()
+                os._exit(1)
+            return super().build(partition)
+
+    monkeypatch.setattr(build, "PartitionBuilder", Dying)
+    messages: list[str] = []
+    build_store(simulated_catalog, tmp_path / "store", WINDOW_BP, 1, lambda p: messages.append(p.message))
+    assert any("a worker of the build was lost" in message for message in messages)
+    assert bytes_of(tmp_path / "store") == bytes_of(whole)
+
+
+@pytest.mark.ray
+def test_workers_that_are_lost_again_and_again_end_the_build(
+    simulated_catalog: Path, ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dying(PartitionBuilder):
+        def build(self, partition: Partition) -> PartitionRecord:
+            os._exit(1)
+
+    monkeypatch.setattr(build, "PartitionBuilder", Dying)
+    monkeypatch.setattr(build, "_MOST_ATTEMPTS", 2)
+    with pytest.raises(StoreError, match=r"a worker of the build was lost .*, 2 times; run the same command to go on"):
+        build_store(simulated_catalog, tmp_path / "store", WINDOW_BP, 1)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.ray
+def test_what_a_worker_finds_wrong_is_told(
+    simulated_catalog: Path, ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing(PartitionBuilder):
+        def build(self, partition: Partition) -> PartitionRecord:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(build, "PartitionBuilder", Refusing)
+    with pytest.raises(InputError, match=r"cannot be written \(.*No space left on device\); make room"):
+        build_store(simulated_catalog, tmp_path / "store", WINDOW_BP, 1)
+
+
+@pytest.mark.ray
+def test_a_partition_that_is_changed_while_building_is_told(
+    simulated_catalog: Path, ray_cluster: None, tmp_path: Path, whole: Path
+) -> None:
+    out = tmp_path / "store"
+    file = tmp_path / ".store.partial/cell_type=K562/chrom=chr2/part-0.parquet"
+
+    def spoil(progress: BuildProgress) -> None:
+        if progress.n_done == 12:
+            file.write_bytes(b"something else")
+
+    with pytest.raises(StoreError, match="K562 chr2: was changed by something else while the store was built; run"):
+        build_store(simulated_catalog, out, WINDOW_BP, 1, spoil)
+    assert not out.exists()
+    build_store(simulated_catalog, out, WINDOW_BP, 1)
+    assert bytes_of(out) == bytes_of(whole)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("n_workers", "message"),
+    [(0, "workers: 0 is not a number of workers; use 1 or more"), (99, r"99 is more than the cluster's \d+ CPUs")],
+)
+def test_a_number_of_workers_that_cannot_be(
+    simulated_catalog: Path, ray_cluster: None, tmp_path: Path, n_workers: int, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build_store(simulated_catalog, tmp_path / "store", WINDOW_BP, n_workers)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_exists_is_refused_before_the_catalog_is_read(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with pytest.raises(StoreError, match="exists already"):
+        build_store(tmp_path / "nowhere.yaml", tmp_path / "store")
+
+
+def test_a_catalog_with_faults_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "catalog.yaml").write_text("schema: 1\nname: x\n")
+    with pytest.raises(CatalogError):
+        build_store(tmp_path / "catalog.yaml", tmp_path / "store")
+    assert [path.name for path in tmp_path.iterdir()] == ["catalog.yaml"]
+
+
+@pytest.mark.ray
+def test_command_looks_into_a_store(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", "info", str(whole)]) == 0
+    said = capsys.readouterr().out
+    for part in ("assembly sim1", "window   400 bp, rings 0 200", "h3k27ac", "foreground", "k562_hic.mcool", "fold_1"):
+        assert part in said, part
+    assert said.count("####") > 4
+    assert main(["store", "verify", str(whole)]) == 0
+    assert "12 files" in capsys.readouterr().out
+
+
+def test_command_refuses_what_is_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", "info", str(tmp_path)]) == 2
+    assert "has no _SUCCESS mark" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_command_starts_and_ends_a_cluster_of_its_own(simulated_catalog: Path, tmp_path: Path, whole: Path) -> None:
+    out = tmp_path / "store"
+    script = "import sys; from prism_ray.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, "build", str(simulated_catalog), "--out", str(out)]
+    command += ["--window-bp", str(WINDOW_BP), "--workers", "1"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment["RAY_AUTH_MODE"] = "disabled"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "[ 12/12]" in done.stderr
+    assert "K562: 96 genes on 6 chromosomes" in done.stdout
+    assert f"store: {out}" in done.stdout
+    assert bytes_of(out) == bytes_of(whole)
+
+
+def test_command_refuses_a_store_that_exists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "catalog.yaml", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"prism-ray build: {tmp_path}: exists already" in said.err

@@ -1,0 +1,99 @@
+"""A real MLflow server on loopback: what a cluster's trials talk to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from prism_ray.errors import TrackingError
+from prism_ray.report.build import write_report
+from prism_ray.tracking import MlflowTracker, fetch_study, fetch_trials
+from prism_ray.tracking import mlflow_trial as module
+from tests.tracking_support import STUDY, fresh_store, trial_header
+
+START_TIMEOUT_S = 120
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _server(folder: Path, port: int) -> Iterator[None]:
+    """The server on a port, in a process group of its own that is killed at the end."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
+    command += ["--artifacts-destination", f"{folder}/served"]
+    with (folder / "server.log").open("a") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    try:
+        _wait_until_healthy(process, port, folder / "server.log")
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, output: Path) -> None:
+    end = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < end:
+        assert process.poll() is None, output.read_text()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.3)
+    raise AssertionError(f"no answer in {START_TIMEOUT_S} s:\n{output.read_text()}")
+
+
+@pytest.mark.slow
+def test_a_study_over_http_survives_a_restart_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh_store(tmp_path)
+    monkeypatch.setattr(module, "_FIRST_WAIT_S", 0.0)
+    port = _free_port()
+    uri = f"http://127.0.0.1:{port}"
+    tracker = MlflowTracker(uri)
+    journal = tmp_path / "journal.jsonl"
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(b"weights")
+    with _server(tmp_path, port):
+        parent = tracker.open_study(STUDY, {"study.yaml": "question: ...\n"})
+        logs = [tracker.open_trial(parent, trial_header(arm, seed)) for arm in STUDY.arms for seed in STUDY.seeds]
+        for index, log in enumerate(logs[:3]):
+            log.log({"test/mse": 0.25 + index, "val/mse": 0.5}, 10)
+            log.finish("FINISHED")
+        last = tracker.open_trial(parent, trial_header("n2", 22), journal_path=journal)
+        last.log({"val/mse": 1.0}, 5)
+    started = time.monotonic()
+    last.log({"val/mse": 0.5, "test/mse": 0.75}, 10)
+    assert journal.exists()
+    assert time.monotonic() - started < 15
+    with pytest.raises(TrackingError, match=f"{uri}: cannot be reached"):
+        fetch_study(uri, STUDY.name)
+    with _server(tmp_path, port):
+        last.log_files({"model/weights.bin": weights})
+        last.finish("FINISHED")
+        assert not journal.exists()
+        assert last.run_id == logs[3].run_id
+        trials = fetch_trials(uri, STUDY.name)
+        assert trials["status"].tolist() == ["FINISHED"] * 4
+        assert sorted(trials["test/mse"]) == [0.25, 0.75, 1.25, 2.25]
+        tracker.close_study(parent, "FINISHED", {})
+        result = write_report(uri, STUDY.name, tmp_path / "report")
+        assert result.table["mean"].tolist() == [(0.25 + 1.25) / 2, (2.25 + 0.75) / 2]
+    served = {file.name for file in (tmp_path / "served").rglob("*") if file.is_file()}
+    assert {"weights.bin", "report.html", "study.yaml", "curve.png"} <= served
