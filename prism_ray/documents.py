@@ -22,6 +22,9 @@ Place = tuple[str | int, ...]
 # What YAML 1.1 reads as text although it looks like a number: an exponent without a dot or a sign.
 _NUMBER_AS_TEXT = re.compile(r"^[+-]?\d+(\.\d*)?[eE][+-]?\d+$")
 
+# What Pydantic names by Python's types, in the words of YAML.
+_EXPECTED = {"model_type": "a mapping of fields", "dict_type": "a mapping", "tuple_type": "a list"}
+
 
 class StrictModel(BaseModel):
     """Base of all settings: frozen, unknown fields refused, no coercion between text, numbers and booleans."""
@@ -83,6 +86,8 @@ def read_document(path: Path, error: type[PrismRayError]) -> Document:
         mark = getattr(problem, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
         faults.add(f"{path}{line}", f"is not valid YAML ({getattr(problem, 'problem', None) or problem})")
+    except RecursionError:
+        faults.add(str(path), "is nested too deeply, or a part of it holds itself", "write it out plainly")
     else:
         if not isinstance(data, dict):
             faults.add(str(path), "holds no settings", "write `key: value` lines at the top level")
@@ -152,11 +157,13 @@ def faults_of(problem: ValidationError, model: type[BaseModel], where: Callable[
     faults: dict[str, Fault] = {}
     for detail in problem.errors():
         inner = tuple(part for part in detail["loc"] if not _is_union_tag(part))
+        if detail["type"] == "invalid_key":
+            inner = inner[:-1]  # what should name the place is what is wrong
         fault = _fault(detail, inner, model, where(inner))
         # A union reports each branch that failed: what they have in common is the place, so say them as one.
         known = faults.get(fault.where)
         if known is not None and known.problem != fault.problem:
-            given = f"{detail['input']!r}: "
+            given = f"{_as_written(detail['input'])}: "
             fault = Fault(fault.where, f"{known.problem}, or {fault.problem.removeprefix(given)}", fault.fix)
         faults[fault.where] = fault
     return list(faults.values())
@@ -169,6 +176,11 @@ def _fault(detail: ErrorDetails, inner: Place, model: type[BaseModel], where: st
         return Fault(where, "is not a known field", did_you_mean(str(inner[-1]), fields_at(model, inner[:-1])))
     if kind == "missing":
         return Fault(where, "is missing", "this field is required")
+    if kind == "invalid_key":
+        fix = "put the name in quotes: YAML reads digits as a number, and on, off, yes and no as true or false"
+        return Fault(where, f"{given!r} is no name of a field", fix)
+    if kind in _EXPECTED:
+        return Fault(where, f"{_as_written(given)}: input should be {_EXPECTED[kind]}")
     if isinstance(given, str) and _NUMBER_AS_TEXT.match(given) and kind.startswith(("float", "int")):
         mantissa, exponent = re.split("[eE]", given)
         dotted = mantissa if "." in mantissa else f"{mantissa}.0"
@@ -177,7 +189,14 @@ def _fault(detail: ErrorDetails, inner: Place, model: type[BaseModel], where: st
     message = detail["msg"].removeprefix("Value error, ")
     if kind == "value_error" or isinstance(given, (dict, BaseModel)):
         return Fault(where, message)
-    return Fault(where, f"{given!r}: {message[0].lower()}{message[1:]}")
+    return Fault(where, f"{_as_written(given)}: {message[0].lower()}{message[1:]}")
+
+
+def _as_written(given: object) -> str:
+    """Text of a value in a document, where a sequence is a list and nothing is null."""
+    if isinstance(given, tuple):
+        return f"[{', '.join(map(_as_written, given))}]"
+    return "null" if given is None else repr(given)
 
 
 def _is_union_tag(part: str | int) -> bool:

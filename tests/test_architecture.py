@@ -42,7 +42,9 @@ ONLY_IN = {
     "pyfaidx": ["features/sequence.py"],
     "pysam": ["features/sequence.py"],
     "pyarrow": ["store/", "distributed/"],
-    "optuna": ["distributed/spaces.py", "distributed/searcher.py", "distributed/tune.py", "report/"],
+    "optuna": ["distributed/spaces.py", "distributed/searcher.py", "report/"],
+    "sqlalchemy": ["tracking"],
+    "yaml": ["documents.py"],
     "matplotlib": ["report/"],
 }
 

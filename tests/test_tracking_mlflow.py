@@ -183,6 +183,22 @@ def test_a_deleted_experiment_is_said(tracker: MlflowTracker, client: MlflowClie
         fetch_study(uri, STUDY.name)
 
 
+def test_trials_left_running_end_as_killed_with_their_study(uri: str, tracker: MlflowTracker) -> None:
+    parent = tracker.open_study(STUDY, {})
+    tracker.open_trial(parent, trial_header("n0")).finish("FINISHED")
+    tracker.open_trial(parent, trial_header("n2"))
+    other = tracker.open_study(replace(STUDY, study_digest="d" * 64), {})
+    tracker.open_trial(other, trial_header("n2"))
+    tracker.close_study(parent, "KILLED", {})
+    status = fetch_trials(uri, STUDY.name, parent_run_id=parent).set_index("arm")["status"]
+    assert status.to_dict() == {"n0": "FINISHED", "n2": "KILLED"}
+    assert fetch_trials(uri, STUDY.name, parent_run_id=other)["status"].item() == "RUNNING"
+    # An interrupted trial goes on in the same run.
+    again = tracker.open_trial(parent, trial_header("n2"))
+    assert again.run_id in set(fetch_trials(uri, STUDY.name, parent_run_id=parent)["run_id"])
+    assert set(fetch_trials(uri, STUDY.name, parent_run_id=parent)["status"]) == {"FINISHED", "RUNNING"}
+
+
 def test_closing_an_unknown_run_is_refused(tracker: MlflowTracker) -> None:
     with pytest.raises(TrackingError, match="refused"):
         tracker.close_study("0" * 32, "FINISHED", {})
@@ -204,7 +220,7 @@ def test_table_of_trials_has_its_schema(uri: str) -> None:
         (trial_header("n2", 2), {}, "FAILED"),
         (trial_header("n2", 22), {"test/mse": 0.5}, "RUNNING"),
     ]
-    parent = track_study(uri, STUDY, runs)
+    parent = track_study(uri, STUDY, runs, status="RUNNING")
     trials = fetch_trials(uri, STUDY.name)
     dtypes = trials.dtypes.astype(str).to_dict()
     assert {name: dtypes[name] for name in TRIAL_COLUMNS} == TRIAL_COLUMNS

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Purpose: a Ray head and an MLflow server on this machine, on loopback only, for `ray job submit`.
+# Purpose: a Ray head and an MLflow server on this machine, for `ray job submit`. MLflow, the dashboard and the job API
+#          answer on loopback only. Ray's own node ports cannot be kept to loopback: a token guards them.
 # Edit:    the site choices below, or give them as environment variables.
 # Start:   cluster/local/cluster.sh start      prints the lines to copy for submitting and for comparing
 # Check:   cluster/local/cluster.sh status
-# Stop:    cluster/local/cluster.sh stop       ends the two that this script started, and no others
+# Stop:    cluster/local/cluster.sh stop       ends the two that this script started, with their jobs, and no others
 set -euo pipefail
 
 STATE=${PRISM_RAY_LOCAL:-$HOME/.prism-ray/local}   # process ids, logs, MLflow's database and artifacts
@@ -13,23 +14,56 @@ MLFLOW_PORT=${MLFLOW_PORT:-5000}
 N_CPUS=${N_CPUS:-$(nproc)}
 OBJECT_STORE_BYTES=${OBJECT_STORE_BYTES:-500000000}
 READY_TIMEOUT_S=${READY_TIMEOUT_S:-120}
+STOP_TIMEOUT_S=${STOP_TIMEOUT_S:-20}
+# Ray's sessions and sockets. A folder of its own, so that no other Ray of this machine is mistaken for this one; short,
+# since a socket's path has 107 characters at most.
+RAY_FOLDER=${RAY_FOLDER:-/tmp/prism-ray-$(id -u)-$RAY_PORT}
 BIN=${BIN:-$(dirname "$(command -v ray || echo .venv/bin/ray)")}   # folder of the `ray` and `mlflow` commands
 
 # Token authentication: every process on this machine that runs as you reads the same file.
 export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
 export RAY_TRAIN_ENABLE_PREEMPTION_WATCHER=0   # asks a cloud's metadata service, which is not here
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false   # GenAI jobs: seven more processes that nothing here uses
+unset RAY_ADDRESS   # of another cluster
 
 die() { echo "cluster.sh: $*" >&2; exit 2; }
 
-alive() { [ -f "$STATE/$1.pid" ] && kill -0 -- "-$(cat "$STATE/$1.pid")" 2>/dev/null; }
+started_at() { cut -d ' ' -f 22 "/proc/$1/stat" 2>/dev/null || echo gone; }
+
+# A server runs while its process group does. After a reboot its number may be another program's: then the start differs.
+alive() {
+  local group start now
+  [ -f "$STATE/$1.pid" ] && read -r group start <"$STATE/$1.pid" && kill -0 -- "-$group" 2>/dev/null || return 1
+  now=$(started_at "$group")
+  [ "$now" = "$start" ] || [ "$now" = gone ]
+}
 
 # Each server gets a process group of its own, so that stopping it takes its children and nobody else's.
 launch() {
   local name=$1
   shift
   setsid "$@" >"$STATE/$name.log" 2>&1 </dev/null &
-  echo $! >"$STATE/$name.pid"
+  echo "$! $(started_at $!)" >"$STATE/$name.pid"
+}
+
+free_port() { "$BIN/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+check_port() {
+  "$BIN/python" - "$2" 2>/dev/null <<'PY' || die "$1=$2 is in use or cannot be used; set $1 to a free port"
+import socket, sys
+probe = socket.socket()
+probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+probe.bind(("", int(sys.argv[1])))
+PY
+}
+
+check_token() {
+  [ "$RAY_AUTH_MODE" = token ] && [ -z "${RAY_AUTH_TOKEN:-}" ] || return 0
+  if [ -n "${RAY_AUTH_TOKEN_PATH:-}" ]; then
+    [ -s "$RAY_AUTH_TOKEN_PATH" ] || die "RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH is not a file with a token"
+  else
+    "$BIN/ray" get-auth-token --generate >/dev/null 2>"$STATE/token.log" || die "no token; see $STATE/token.log"
+  fi
 }
 
 wait_for() {
@@ -37,7 +71,7 @@ wait_for() {
   until "$BIN/python" - "$url" 2>/dev/null <<'PY'
 import sys, urllib.error, urllib.request
 try:
-    urllib.request.urlopen(sys.argv[1], timeout=2)
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(sys.argv[1], timeout=2)
 except urllib.error.HTTPError as answer:
     sys.exit(answer.code >= 500)  # a server that asks for a token is up
 PY
@@ -52,23 +86,35 @@ PY
 start() {
   [ -x "$BIN/ray" ] || die "no ray command in $BIN; run make install, or set BIN"
   if alive ray || alive mlflow; then die "already running; cluster/local/cluster.sh stop ends it"; fi
+  BIN=$(cd "$BIN" && pwd)
+  export PATH="$BIN:$PATH"   # a job's command line is looked up here: `prism-ray`
+  check_port RAY_PORT "$RAY_PORT"
+  check_port DASHBOARD_PORT "$DASHBOARD_PORT"
+  check_port MLFLOW_PORT "$MLFLOW_PORT"
   mkdir -p "$STATE"
-  if [ "$RAY_AUTH_MODE" = token ] && [ -z "${RAY_AUTH_TOKEN:-}" ]; then
-    "$BIN/ray" get-auth-token --generate >/dev/null
-  fi
+  STATE=$(cd "$STATE" && pwd)
+  mkdir -p "$RAY_FOLDER"
+  [ -O "$RAY_FOLDER" ] || die "$RAY_FOLDER belongs to someone else; set RAY_FOLDER to a folder of yours"
+  chmod 700 "$RAY_FOLDER"
+  check_token
+  trap stop EXIT   # one server without the other is no use
   launch mlflow "$BIN/mlflow" server --host 127.0.0.1 --port "$MLFLOW_PORT" --workers 1 \
     --backend-store-uri "sqlite:///$STATE/mlflow.db" --artifacts-destination "$STATE/mlartifacts"
+  # The ports that nobody types are free ones: Ray's fixed numbers would clash with another Ray of this machine.
   launch ray "$BIN/ray" start --head --block --disable-usage-stats --node-ip-address 127.0.0.1 --port "$RAY_PORT" \
     --include-dashboard true --dashboard-host 127.0.0.1 --dashboard-port "$DASHBOARD_PORT" \
-    --num-cpus "$N_CPUS" --object-store-memory "$OBJECT_STORE_BYTES"
+    --dashboard-agent-listen-port 0 --ray-client-server-port "$(free_port)" --min-worker-port 0 --max-worker-port 0 \
+    --num-cpus "$N_CPUS" --object-store-memory "$OBJECT_STORE_BYTES" --temp-dir "$RAY_FOLDER"
   wait_for mlflow "http://127.0.0.1:$MLFLOW_PORT/health"
   wait_for ray "http://127.0.0.1:$DASHBOARD_PORT/api/version"
+  trap - EXIT
   cat <<TEXT
 Ray dashboard and jobs   http://127.0.0.1:$DASHBOARD_PORT
 MLflow                   http://127.0.0.1:$MLFLOW_PORT
 Submit a study:
   export RAY_AUTH_MODE=$RAY_AUTH_MODE
-  ray job submit --address http://127.0.0.1:$DASHBOARD_PORT --working-dir . -- \\
+  ray job submit --address http://127.0.0.1:$DASHBOARD_PORT --working-dir . \\
+    --runtime-env-json "{\"env_vars\": {\"PRISM_RAY_GIT_COMMIT\": \"\$(git rev-parse HEAD)\"}}" -- \\
     prism-ray run search_spaces/smoke.yaml --store \$PWD/demo/store --storage \$PWD/results \\
     --tracking-uri http://127.0.0.1:$MLFLOW_PORT
 TEXT
@@ -81,9 +127,9 @@ stop_one() {
     echo "$name: not running"
     return
   fi
-  group=$(cat "$STATE/$name.pid")
+  read -r group _ <"$STATE/$name.pid"
   kill -TERM -- "-$group"
-  while alive "$name" && [ "$waited" -lt 20 ]; do
+  while alive "$name" && [ "$waited" -lt "$STOP_TIMEOUT_S" ]; do
     sleep 1
     waited=$((waited + 1))
   done
@@ -92,9 +138,18 @@ stop_one() {
   echo "$name: stopped"
 }
 
+stop() { stop_one ray; stop_one mlflow; }
+
+status() {
+  local name
+  for name in ray mlflow; do
+    if alive "$name"; then echo "$name: running"; else echo "$name: not running"; fi
+  done
+}
+
 case "${1:-}" in
   start) start ;;
-  stop) stop_one ray; stop_one mlflow ;;
-  status) for name in ray mlflow; do if alive "$name"; then echo "$name: running"; else echo "$name: not running"; fi; done ;;
+  stop) stop ;;
+  status) status ;;
   *) die "usage: cluster/local/cluster.sh start | status | stop" ;;
 esac

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Sequence
 
 import prism_ray
-from prism_ray.cli import build, report, run, simulate, store, train
+from prism_ray.cli import build, import_checkpoint, report, run, simulate, store, train
 from prism_ray.errors import PrismRayError, TrainingError
 
 DONE, SOME_FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
-_COMMANDS = (simulate, build, store, train, run, report)
+_COMMANDS = (simulate, build, store, train, run, report, import_checkpoint)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -33,10 +34,23 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
-    args = make_parser().parse_args(argv)
+    try:
+        args = make_parser().parse_args(argv)
+    except SystemExit:
+        _hand_over_output()  # help and version were printed, too
+        raise
+    code = _run(args)
+    problem = _hand_over_output()
+    if problem is not None and not isinstance(problem, BrokenPipeError):
+        _say(args, f"standard output: {problem.strerror}")
+        return WRONG_INPUT
+    return code
+
+
+def _run(args: argparse.Namespace) -> int:
+    """Exit code of a command, whose faults are said on stderr."""
     try:
         code: int = args.command(args)
-        sys.stdout.flush()
     except KeyboardInterrupt:
         _say(args, "interrupted; the same command goes on where it stopped")
         return INTERRUPTED
@@ -46,15 +60,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PrismRayError as problem:
         _say(args, str(problem))
         return WRONG_INPUT
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing is wrong, and Python must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     except OSError as problem:
-        # A full disk, a folder without permission: the system's word and the file are the whole story.
-        _say(args, f"{problem.filename or 'file system'}: {problem.strerror or problem}")
+        if isinstance(problem, BrokenPipeError) and _reader_is_gone():
+            return DONE  # `| head` has seen enough
+        # A full disk, a folder without permission: the system's word and the place are the whole story. A write that
+        # fails does not know its file's name, but it is below the folder that the command writes.
+        folder = getattr(args, "out", None) or getattr(args, "storage", None)
+        _say(args, f"{problem.filename or folder or 'a file or standard output'}: {problem.strerror or problem}")
         return WRONG_INPUT
     return code
+
+
+def _hand_over_output() -> OSError | None:
+    """Write out what was printed; what cannot be written is dropped, so that Python does not complain at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError as problem:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return problem
+    return None
+
+
+def _reader_is_gone() -> bool:
+    """True where nobody reads standard output any more: a pipe that breaks elsewhere is a fault."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _say(args: argparse.Namespace, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +38,7 @@ class StudyProgress:
         self._task: TaskID | None = None
         self._started: dict[str, float] = {}
         self._n_trials = self._n_done = self._n_failed = 0
-        self._best: tuple[float, str] | None = None
+        self._best: float | None = None
 
     def __enter__(self) -> StudyProgress:
         self._bar.start()
@@ -58,14 +59,14 @@ class StudyProgress:
         again = " again" if label in self._started else ""
         self._started[label] = time.monotonic()
         if not self._console.is_terminal:
-            self._console.print(f"         {label} started{again}")
+            self._console.print(f"         {label} started{again}", markup=False)
 
     def finished(self, label: str, metrics: Mapping[str, Any]) -> None:
         """Show what a trial came to and how many are left."""
         self._n_done += 1
         value = float(metrics.get(_SHOWN, "nan"))
-        if self._best is None or value < self._best[0]:
-            self._best = (value, label)
+        if not math.isnan(value):
+            self._best = value if self._best is None else min(value, self._best)
         self._say(f"{label} finished in {self._seconds(label):.0f} s: {_SHOWN} {value:.4f}")
 
     def failed(self, label: str, reason: str) -> None:
@@ -74,12 +75,13 @@ class StudyProgress:
         self._say(f"{label} FAILED after {self._seconds(label):.0f} s: {reason}")
 
     def _seconds(self, label: str) -> float:
-        return time.monotonic() - self._started.get(label, time.monotonic())
+        now = time.monotonic()
+        return now - self._started.get(label, now)
 
     def _say(self, text: str) -> None:
         n_over = self._n_done + self._n_failed
         self._console.print(f"[{n_over:3d}/{self._n_trials}] {text}", markup=False)
         if self._task is not None:
-            running = f"best {self._best[0]:.4f}" if self._best else "trials"
+            running = "trials" if self._best is None else f"best {self._best:.4f}"
             failed = f", {self._n_failed} failed" if self._n_failed else ""
             self._bar.update(self._task, completed=n_over, description=running + failed)

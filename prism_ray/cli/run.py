@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the study, print its table and where to compare; 1 where trials failed."""
-    storage = _storage(args.storage)
+    storage = _storage(args.storage, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
     from prism_ray.cli.progress import StudyProgress
     from prism_ray.distributed.study_run import StudySettings, run_study
     from prism_ray.report.build import write_report
@@ -68,21 +68,24 @@ def run(args: argparse.Namespace) -> int:
     return 1 if outcome.failures else 0
 
 
-def _storage(given: Path | None) -> Path:
+def _storage(given: Path | None, tracking_uri: str | None) -> Path:
     """Absolute folder of the workspace.
 
     Raises:
-        InputError: a relative one inside a submitted job, whose working folder is a copy that is deleted.
+        InputError: it, or an SQLite file of the tracker, would be inside the working folder of a submitted job.
     """
-    from prism_ray.errors import Fault, InputError
+    from prism_ray.distributed.jobs import in_job
+    from prism_ray.errors import FaultList, InputError
 
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and (given is None or not given.is_absolute()):
-        fault = Fault(
-            "--storage",
-            f"{str(given) if given else 'not given'}: a submitted job runs in a copy of the folder that Ray deletes",
-            "give an absolute path that every node sees",
-        )
-        raise InputError(str(fault), [fault])
+    if in_job():
+        faults = FaultList()
+        lost = "a submitted job runs in a copy of the folder that Ray deletes"
+        if given is None or not given.is_absolute():
+            place = str(given) if given else "not given"
+            faults.add("--storage", f"{place}: {lost}", "give an absolute path that every node sees")
+        if (tracking_uri or "").startswith("sqlite:///") and not (tracking_uri or "").startswith("sqlite:////"):
+            faults.add("--tracking-uri", f"{tracking_uri}: {lost}", "give sqlite:////ABSOLUTE/PATH or a server")
+        faults.raise_if_any(InputError)
     return (given or Path("results")).absolute()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import ray
@@ -30,8 +31,8 @@ class TrialResources:
             if getattr(self, name) < 1:
                 faults.add(name, f"{getattr(self, name)} is too few", "use 1 or more")
         for name in ("gpus_per_worker", "checkpoint_every_steps"):
-            if getattr(self, name) < 0:
-                faults.add(name, f"{getattr(self, name)} is negative", "use 0 or more")
+            if not 0 <= getattr(self, name) < math.inf:
+                faults.add(name, f"{getattr(self, name)} cannot be", "use 0 or more")
         faults.raise_if_any(InputError)
 
 

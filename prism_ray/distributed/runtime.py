@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 import ray
 
+from prism_ray.distributed.jobs import job_env_vars
 from prism_ray.errors import Fault, InputError
 
 _GIB = 2**30
+_PROBE_TIMEOUT_S = 5.0
+_HOST_AND_PORT = re.compile(r"(?:ray://)?(?P<host>[^:/\s]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})/?")
+
+# Ray asks 20 times, 40 s each where something else listens at the address. One answer is enough.
+_ATTEMPTS_VARIABLE = "RAY_gcs_server_port_wait_time_s"
 
 # Set for drivers and workers alike. The first quiets a watcher that needs a cloud's metadata service.
 _WORKER_ENVIRONMENT = {
@@ -61,18 +70,14 @@ def ray_runtime(
         return
     for name, value in _WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    target = address or os.environ.get("RAY_ADDRESS")
+    target = _target(address)
     quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
-    environment = {"env_vars": dict(_WORKER_ENVIRONMENT)}
-    if target and target != "local":
-        try:
-            ray.init(address=target, runtime_env=environment, **quiet)
-        except (ConnectionError, ray.exceptions.RaySystemError, ray.exceptions.AuthenticationError) as problem:
-            reason = str(problem).strip().splitlines()[0]
-            fault = Fault(
-                f"--address {target}", f"no Ray cluster answers there ({reason})", "check it with `ray status`"
-            )
-            raise InputError(str(fault), [fault]) from None
+    # Ray refuses a variable that the job's submitter set already.
+    given = job_env_vars()
+    environment = {"env_vars": {name: value for name, value in _WORKER_ENVIRONMENT.items() if name not in given}}
+    if target is not None:
+        check_address(address)
+        _join(target, runtime_env=environment, **quiet)
     else:
         ray.init(
             address="local",
@@ -86,3 +91,65 @@ def ray_runtime(
         yield
     finally:
         ray.shutdown()
+
+
+def check_address(address: str | None) -> None:
+    """Refuse an address where nobody listens, in seconds; a local cluster and `auto` are not looked at.
+
+    Args:
+        address: as for `ray_runtime`.
+
+    Raises:
+        InputError: it is no address of a Ray head, or nobody listens there.
+    """
+    target = _target(address)
+    if ray.is_initialized() or target in (None, "auto"):
+        return
+    assert target is not None
+    where = _place(address, target)
+    parts = _HOST_AND_PORT.fullmatch(target)
+    if parts is None:
+        fix = "give HOST:PORT of the head, for example 127.0.0.1:6379; a dashboard's http:// address is for `ray job`"
+        fault = Fault(where, "is not the address of a Ray cluster", fix)
+        raise InputError(str(fault), [fault])
+    try:
+        socket.create_connection((parts["host"].strip("[]"), int(parts["port"])), _PROBE_TIMEOUT_S).close()
+    except (OSError, OverflowError) as problem:
+        fault = Fault(where, f"nobody listens there ({problem})", "start the cluster or correct the address")
+        raise InputError(str(fault), [fault]) from None
+
+
+def _target(address: str | None) -> str | None:
+    """Address of the cluster to join; None for a local one of our own."""
+    target = address or os.environ.get("RAY_ADDRESS")
+    return None if not target or target == "local" else target
+
+
+def _place(address: str | None, target: str) -> str:
+    return f"--address {target}" if address else f"RAY_ADDRESS={target}"
+
+
+def _join(target: str, **options: Any) -> None:
+    """Connect to the cluster at an address where somebody listens.
+
+    Raises:
+        InputError: it is no Ray head, or does not let this process in.
+    """
+    before = os.environ.get(_ATTEMPTS_VARIABLE)
+    os.environ.setdefault(_ATTEMPTS_VARIABLE, "1")
+    try:
+        ray.init(address=target, **options)
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as problem:
+        # Ray keeps a refused token to its log and raises the same for it as for a stranger's port.
+        lines = str(problem).strip().splitlines() or [type(problem).__name__]
+        mode = os.environ.get("RAY_AUTH_MODE", "not set")
+        fault = Fault(
+            f"Ray cluster {target}",
+            f"does not let this process in ({lines[0]})",
+            f"check it with `ray status`: it must be the head of a Ray {ray.__version__} cluster, and this process "
+            f"needs its token, from RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token (RAY_AUTH_MODE is {mode})",
+        )
+        raise InputError(str(fault), [fault]) from None
+    finally:
+        if before is None:
+            os.environ.pop(_ATTEMPTS_VARIABLE, None)

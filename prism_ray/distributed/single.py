@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import prism_ray.store
 from prism_ray.config import RunConfig
 from prism_ray.distributed.resources import TrialResources, check_resources
+from prism_ray.distributed.run_check import run_faults
 from prism_ray.distributed.runtime import ray_runtime
 from prism_ray.distributed.train import train_on_workers
 from prism_ray.distributed.trial import TrialTask
 from prism_ray.documents import read_document, validate_document
-from prism_ray.errors import ConfigError, FaultList, did_you_mean
+from prism_ray.errors import CheckpointError, ConfigError, FaultList, did_you_mean
 from prism_ray.store import Store
 from prism_ray.study.identity import trial_id
-from prism_ray.training.record import TrialRecord
+from prism_ray.training.record import TrialRecord, read_record
+
+OWNER_NAME = "run_id"
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,21 @@ def train_config(path: Path, settings: RunSettings) -> TrialRecord:
     """Train the run of a config file; a run that is finished is only read.
 
     Raises:
-        ConfigError, StoreError: everything that makes the run impossible, before it starts.
+        ConfigError, StoreError, CheckpointError: everything that makes the run impossible, before it starts.
         TrainingError: it failed on the way.
     """
     config = validate_document(read_document(path, ConfigError), RunConfig, ConfigError)
     store = prism_ray.store.open(settings.store)
     check_run(config, store, settings.resources.n_workers, str(path))
+    identity = trial_id(config, store.digest)
+    _refuse_other(settings.out, identity)
+    record = read_record(settings.out)
+    if record is not None:
+        return record
     task = TrialTask(
         study="",
         arm=path.stem,
-        trial_id=trial_id(config, store.digest),
+        trial_id=identity,
         config=config,
         store=settings.store.absolute(),
         data_digest=store.digest,
@@ -60,6 +69,7 @@ def train_config(path: Path, settings: RunSettings) -> TrialRecord:
     n_cpus = settings.resources.n_workers * settings.resources.cpus_per_worker + 1
     with ray_runtime(settings.address, n_cpus=n_cpus):
         check_resources(settings.resources)
+        _claim(task.folder, identity)
         return train_on_workers(task)
 
 
@@ -78,10 +88,44 @@ def check_run(config: RunConfig, store: Store, n_workers: int, where: str) -> No
             f"{data.fold!r} is not a fold of the store",
             did_you_mean(data.fold, store.folds.names),
         )
-    if config.training.batch_size % n_workers:
-        faults.add(
-            f"{where}: training.batch_size",
-            f"{config.training.batch_size} genes a step do not divide among {n_workers} workers",
-            "use a number of workers that divides it: the global batch decides the numbers and is not changed",
-        )
+    elif data.cell_type in store.cell_types:
+        faults.extend(run_faults(config, store, n_workers, where))
     faults.raise_if_any(ConfigError)
+
+
+def _refuse_other(folder: Path, identity: str) -> None:
+    """Refuse a folder that is a file, or that holds something else than this run.
+
+    Raises:
+        CheckpointError: with what it holds.
+    """
+    faults = FaultList()
+    fix = "give another --out, or move it away"
+    if folder.is_dir():
+        owner = _owner(folder)
+        if owner is None:
+            if any(not file.name.startswith(".") for file in folder.iterdir()):
+                faults.add(str(folder), "holds other files than a run's", fix)
+        elif owner != identity:
+            problem = f"holds the run {owner}, and these settings on these data are the run {identity}"
+            faults.add(str(folder), problem, fix)
+    elif os.path.lexists(folder):
+        faults.add(str(folder), "is no folder", fix)
+    faults.raise_if_any(CheckpointError)
+
+
+def _owner(folder: Path) -> str | None:
+    """Identity of the run that a folder is of; None where it is of none."""
+    try:
+        return (folder / OWNER_NAME).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        record = read_record(folder)  # a study's trial is told by its record
+        return None if record is None else record.trial_id
+
+
+def _claim(folder: Path, identity: str) -> None:
+    """Note whose run a folder is, before anything else is in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{OWNER_NAME}.{os.getpid()}"
+    temporary.write_text(f"{identity}\n", encoding="utf-8")
+    temporary.replace(folder / OWNER_NAME)

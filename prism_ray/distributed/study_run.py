@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import prism_ray.store
 from prism_ray.config import RunConfig
 from prism_ray.distributed.ingest import start_node_caches
 from prism_ray.distributed.resources import TrialResources, check_resources
-from prism_ray.distributed.runtime import ray_runtime
+from prism_ray.distributed.run_check import run_faults
+from prism_ray.distributed.runtime import check_address, ray_runtime
 from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.trial import TrialTask, publish_record, read_failure, task_label
 from prism_ray.distributed.tune import FixedTasks, Progress, run_on_tune
@@ -136,7 +138,8 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
     """
     store = prism_ray.store.open(settings.store)
     check_against_store(study, store)
-    _check_workers(study, settings.resources)
+    _check_batches(study, store, settings)
+    check_address(settings.address)
     tracker = MlflowTracker(settings.tracking_uri)
     tags = source_tags(settings.source_folder)
     parent = tracker.open_study(study_header(study, store.digest, settings.command, tags), {"study.yaml": study.path})
@@ -195,16 +198,23 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
     )
 
 
-def _check_workers(study: Study, resources: TrialResources) -> None:
-    configs = [study.baseline, *(arm.config for arm in study.arms)]
+def _check_batches(study: Study, store: Store, settings: StudySettings) -> None:
+    """Refuse batches that a fold's genes do not fill or the workers cannot share, with all reasons together."""
     faults = FaultList()
-    for size in sorted({config.training.batch_size for config in configs}):
-        if size % resources.n_workers:
-            faults.add(
-                f"{study.path}: training.batch_size",
-                f"{size} genes a step do not divide among {resources.n_workers} workers",
-                "use a number of workers that divides it: the global batch decides the numbers and is not changed",
-            )
+    if settings.max_concurrent is not None and settings.max_concurrent < 1:
+        faults.add("--max-concurrent", f"{settings.max_concurrent} trials at once", "use 1 or more, or leave it out")
+    configs = {arm.config.training.batch_size: arm.config for arm in study.arms} or {0: study.baseline}
+    found = [
+        fault
+        for config, cell_type, fold in product(configs.values(), study.cell_types, study.folds)
+        for fault in run_faults(
+            study.with_place(config, study.seeds[0], fold, cell_type),
+            store,
+            settings.resources.n_workers,
+            str(study.path),
+        )
+    ]
+    faults.extend(dict.fromkeys(found))
     faults.raise_if_any(ConfigError)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.trial import TrialTask, read_failure, run_trial
+from prism_ray.distributed.trial import TrialTask, forget_failure, read_failure, run_trial
 from prism_ray.errors import TrainingError
 from prism_ray.training.record import TrialRecord, read_record
 from prism_ray.training.reporter import Placement
@@ -45,7 +45,12 @@ def worker_placement(resources: TrialResources) -> Placement:
 
 def _worker(settings: dict[str, Any]) -> None:
     task: TrialTask = settings["task"]
-    run_trial(task, worker_placement(task.resources))
+    try:
+        run_trial(task, worker_placement(task.resources))
+    except TrainingError:
+        # Every worker computes the same loss and ends here, and another attempt would compute it again: what raises
+        # is repeated by Ray Train, so this does not. The reason is noted in the trial's folder.
+        return
 
 
 def train_on_workers(task: TrialTask) -> TrialRecord:
@@ -59,6 +64,7 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
     record = read_record(task.folder)
     if record is not None:
         return record
+    forget_failure(task.folder)
     scratch = task.folder / "ray_train"
     resources = task.resources
     per_worker = {"CPU": float(resources.cpus_per_worker)}
@@ -81,11 +87,27 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as problem:
-        reason = read_failure(task.folder) or str(problem).strip().splitlines()[-1]
-        raise TrainingError(f"trial {task.trial_id} ({task.arm}, seed {task.config.seed}): {reason}") from problem
+        raise _failed(task, _reason(problem)) from problem
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     record = read_record(task.folder)
     if record is None:
-        raise TrainingError(f"trial {task.trial_id}: its workers ended without a record in {task.folder}")
+        raise _failed(task, f"its workers ended without a record in {task.folder}")
     return record
+
+
+def _failed(task: TrialTask, otherwise: str) -> TrainingError:
+    """The error of a run that left no record: what its worker noted, else `otherwise`."""
+    reason = read_failure(task.folder) or otherwise
+    return TrainingError(f"trial {task.trial_id} ({task.arm}, seed {task.config.seed}): {reason}")
+
+
+def _reason(problem: ray.train.TrainingFailedError) -> str:
+    """What ended Ray Train, in a line: its text for people quotes whole tracebacks."""
+    # Absent where Ray Train itself failed, and not its workers.
+    failures: dict[int, Exception] = getattr(problem, "worker_failures", {})
+    if not failures:
+        return str(problem).strip().splitlines()[-1]
+    rank = min(failures)
+    lines = str(failures[rank]).strip().splitlines()
+    return f"worker {rank}: {type(failures[rank]).__name__}" + (f": {lines[0]}" if lines else "")

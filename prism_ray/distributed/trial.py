@@ -147,7 +147,7 @@ def _run_and_record(
             n_workers=placement.n_workers,
             device=placement.device,
         )
-        (task.folder / FAILURE_NAME).unlink(missing_ok=True)
+        forget_failure(task.folder)
         log_record(log, record)
         status = "FINISHED"
     finally:
@@ -176,6 +176,11 @@ def note_failure(task: TrialTask, problem: Exception) -> None:
     task.folder.mkdir(parents=True, exist_ok=True)
     content = {"trial_id": task.trial_id, "kind": type(problem).__name__, "reason": str(problem)}
     (task.folder / FAILURE_NAME).write_text(json.dumps(content, indent=1))
+
+
+def forget_failure(folder: Path) -> None:
+    """Remove the reason of an earlier attempt's failure, which is not that of this one."""
+    (folder / FAILURE_NAME).unlink(missing_ok=True)
 
 
 def read_failure(folder: Path) -> str | None:

@@ -109,7 +109,7 @@ def check_catalog(catalog: Catalog, window_bp: int | None = None) -> CatalogData
     folds = None
     if genes is not None:
         _check_chroms(genes, genomes, faults)
-        check_positions(genes, chrom_sizes, _at(catalog, "genes"), faults)
+        check_positions(genes, chrom_sizes, f"{_at(catalog, 'genes')}: {catalog.genes.table}", faults)
         _check_partial(genes, genomes, faults)
         for name, cell in catalog.cell_types.items():
             data = read_cell_type(catalog, cell, genes, _at(catalog, f"cell_types.{name}"), faults)

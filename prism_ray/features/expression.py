@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from prism_ray.errors import FaultList
 from prism_ray.features.sources import Catalog, CellType, LabelSource, ScalarSource
-from prism_ray.features.tables import counted, numbers, read_table
+from prism_ray.features.tables import counted, counted_genes, numbers, read_table
 from prism_ray.features.transforms import transformed
 
 
@@ -78,10 +78,12 @@ def _read_label(
             f"gene ids there look like {genes['gene_id'].iloc[0]!r}, here like {rows.index[0]!r}",
         )
     elif missing.any() and source.missing == "refuse" and len(faults) == before:
-        faults.add(place, counted(missing, "there is no label", genes["gene_id"]), "add them, or set missing: drop")
+        faults.add(
+            place, counted_genes(missing, "there is no label", genes["gene_id"]), "add them, or set missing: drop"
+        )
     negative = label < 0
     if source.transform == "log10p1" and negative.any():
-        faults.add(place, counted(negative, "the label is under 0, which log10p1 cannot take", genes["gene_id"]))
+        faults.add(place, counted_genes(negative, "the label is under 0, which log10p1 cannot take", genes["gene_id"]))
     if len(faults) > before:
         return None
     return transformed(label, source.transform)
@@ -97,9 +99,10 @@ def _read_scalars(
         return values
     lost = ~genes["gene_id"].isin(rows.index).to_numpy(dtype=np.bool_)
     if lost.any():
-        faults.add(f"{where}: {source.table}", counted(lost, "there is no row for the gene", genes["gene_id"]))
+        faults.add(f"{where}: {source.table}", counted_genes(lost, "there is no row for the gene", genes["gene_id"]))
         return values
-    wanted = rows.loc[genes["gene_id"].to_numpy()].reset_index(drop=True)
+    order = rows.index.get_indexer(pd.Index(genes["gene_id"]))
+    wanted = rows.iloc[order].set_index(pd.Index(order))  # the table's row numbers, for messages
     for position, name in enumerate(source.columns):
         place = f"{where}: {source.table}, column {name}"
         before = len(faults)
@@ -108,7 +111,7 @@ def _read_scalars(
         if missing.any() and len(faults) == before:
             faults.add(
                 place,
-                counted(missing, "there is no value", genes["gene_id"]),
+                counted_genes(missing, "there is no value", genes["gene_id"]),
                 "a model needs every scalar of every gene",
             )
         values[:, position] = column

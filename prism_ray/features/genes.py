@@ -10,7 +10,7 @@ import pandas as pd
 
 from prism_ray.errors import FaultList
 from prism_ray.features.sources import Catalog
-from prism_ray.features.tables import counted, numbers, read_table
+from prism_ray.features.tables import counted, counted_genes, numbers, read_table
 
 GENE_COLUMNS = ("gene_id", "gene_name", "chrom", "tss", "strand")
 
@@ -84,6 +84,6 @@ def check_positions(genes: pd.DataFrame, chrom_sizes: Mapping[str, int], where: 
         place = genes["gene_id"] + " at " + genes["chrom"] + ":" + genes["tss"].astype(str)
         faults.add(
             where,
-            counted(outside, "the TSS lies outside its chromosome", place),
+            counted_genes(outside, "the TSS lies outside its chromosome", place),
             "check the assembly, and tss_base (0 or 1)",
         )

@@ -6,7 +6,7 @@ no identifier turns into one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +83,18 @@ def counted(bad: NDArray[np.bool_], problem: str, shown: pd.Series[str]) -> str:
     Args:
         bad: (N,) rows with the problem.
         problem: what is wrong in each of them.
-        shown: (N,) text that stands for a row.
+        shown: (N,) text that stands for a row; its index holds the table's row numbers from 0.
     """
-    rows = np.flatnonzero(bad)
-    listed = ", ".join(f"{shown.iloc[row]!r} (row {row + 1})" for row in rows[:_LISTED])
-    more = ", ..." if len(rows) > _LISTED else ""
-    return f"{problem} in {len(rows)} of {len(bad)} rows: {listed}{more}"
+    numbered = zip(shown.index.to_numpy()[bad], shown[bad], strict=True)
+    rows = [f"{text!r} (row {row + 1})" for row, text in numbered]
+    return f"{problem} in {len(rows)} of {len(bad)} rows: {_first(rows)}"
+
+
+def counted_genes(bad: NDArray[np.bool_], problem: str, shown: pd.Series[str]) -> str:
+    """The same for genes in store order, which is no table's: without row numbers."""
+    genes = [repr(text) for text in shown[bad]]
+    return f"{problem} in {len(genes)} of {len(bad)} genes: {_first(genes)}"
+
+
+def _first(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:_LISTED]) + (", ..." if len(texts) > _LISTED else "")

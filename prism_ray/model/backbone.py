@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prism_ray.config import ModelConfig
-from prism_ray.model.scan import causal_conv_silu, gated_sum, selective_scan
+from prism_ray.model.scan import causal_conv_silu, gated_sum, projected_scan
 
 RMS_NORM_EPS = 1.0e-5
 _STEP_RANGE = (1.0e-3, 1.0e-1)
@@ -30,9 +30,8 @@ class Direction(nn.Module):
         super().__init__()
         self.reverse = reverse
         self.kernel = "auto"
-        self.widths = (rank, n_state, n_state)
         self.conv = nn.Conv1d(n_channels, n_channels, width, groups=n_channels)
-        self.x_proj = nn.Linear(n_channels, sum(self.widths), bias=False)
+        self.x_proj = nn.Linear(n_channels, rank + 2 * n_state, bias=False)
         self.dt_proj = nn.Linear(rank, n_channels)
         rates = torch.arange(1, n_state + 1, dtype=torch.float32)
         self.A_log = nn.Parameter(torch.log(rates).repeat(n_channels, 1))  # (E, N)
@@ -53,11 +52,15 @@ class Direction(nn.Module):
         bias = self.conv.bias
         assert bias is not None
         u = causal_conv_silu(x, taps, bias, reverse=self.reverse, kernel=self.kernel)
-        low_rank, B, C = self.x_proj(u).split(self.widths, dim=-1)  # (B, L, R), (B, L, N), (B, L, N)
-        delta = F.linear(low_rank, self.dt_proj.weight)  # (B, L, E)
-        A = -torch.exp(self.A_log)
-        return selective_scan(
-            u, delta, A, B, C, self.D, delta_bias=self.dt_proj.bias, reverse=self.reverse, kernel=self.kernel
+        return projected_scan(
+            u,
+            self.x_proj(u),
+            self.dt_proj.weight,
+            -torch.exp(self.A_log),
+            self.D,
+            delta_bias=self.dt_proj.bias,
+            reverse=self.reverse,
+            kernel=self.kernel,
         )
 
 

@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
     MLFLOW_EXPERIMENT_PRIMARY_METRIC_GREATER_IS_BETTER,
     MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME,
+    MLFLOW_PARENT_RUN_ID,
     MLFLOW_RUN_NOTE,
 )
 
@@ -29,6 +30,8 @@ HEADER_PART_LENGTH = 4000
 OPENED_TAG = "prism.opened"
 ROLE_TAG = "prism.role"
 _LONGEST_NOTE = 7900
+_MOST_RUNNING = 10_000
+"""Trials of a study that may run at the same time; far above what a cluster holds."""
 
 
 class MlflowTracker:
@@ -83,7 +86,7 @@ class MlflowTracker:
         return MlflowTrialLog(self.uri, parent_run_id, header, journal_path)
 
     def close_study(self, parent_run_id: str, status: Status, metrics: Mapping[str, float]) -> None:
-        """End the parent run; see `Tracker.close_study`.
+        """End the parent run, and as killed the trials that still count as running: nothing runs any more.
 
         Raises:
             TrackingError: the store is away or does not know the run.
@@ -91,6 +94,8 @@ class MlflowTracker:
         with naming_the_store(self.uri):
             client = connect(self.uri)
             _send_metrics(client, parent_run_id, metrics)
+            for run_id in _running_trials(client, parent_run_id):
+                retry_locked(lambda run_id=run_id: client.set_terminated(run_id, "KILLED"))  # type: ignore[misc]
             retry_locked(lambda: client.set_terminated(parent_run_id, status))
 
     def publish(
@@ -154,6 +159,12 @@ def _find_parent(client: MlflowClient, experiment_id: str, header: StudyHeader) 
     )
     runs = client.search_runs([experiment_id], wanted, max_results=1, order_by=["attributes.start_time ASC"])
     return runs[0] if runs else None
+
+
+def _running_trials(client: MlflowClient, parent_run_id: str) -> list[str]:
+    experiment_id = client.get_run(parent_run_id).info.experiment_id
+    wanted = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_run_id}' and attributes.status = 'RUNNING'"
+    return [str(run.info.run_id) for run in client.search_runs([experiment_id], wanted, max_results=_MOST_RUNNING)]
 
 
 def _study_tags(header: StudyHeader) -> dict[str, str]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prism_ray.config import RunConfig
-from prism_ray.errors import ConfigError, Fault, TrainingError
+from prism_ray.errors import ConfigError, Fault, FaultList, TrainingError
 from prism_ray.model import InputShape, Prism, count_parameters, parameter_groups, prism_loss
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
@@ -103,7 +103,7 @@ def train(
         CheckpointError: the checkpoint in `folder` is damaged or of another run.
     """
     placement = placement or Placement()
-    _check_batch(config, split, placement)
+    _refuse_split(config, split, placement.n_workers)
     run = _start(config, arrays, split, placement, reporter or NullReporter())
     if folder is not None:
         _resume(run, folder)
@@ -132,7 +132,8 @@ def input_shape(arrays: GeneArrays) -> InputShape:
     )
 
 
-def _check_batch(config: RunConfig, split: Split, placement: Placement) -> None:
+def split_faults(config: RunConfig, split: Split, n_workers: int) -> list[Fault]:
+    """What keeps a run's batches from being made of a split's genes by a number of workers."""
     batch_size = config.training.batch_size
     faults = []
     if len(split.train) < batch_size:
@@ -146,16 +147,21 @@ def _check_batch(config: RunConfig, split: Split, placement: Placement) -> None:
         for name, rows in (("validation", split.validation), ("test", split.test))
         if len(rows) < 2
     ]
-    if batch_size % placement.n_workers:
+    if batch_size % n_workers:
         faults.append(
             Fault(
                 "training.batch_size",
-                f"{batch_size} genes a step do not divide among {placement.n_workers} workers",
+                f"{batch_size} genes a step do not divide among {n_workers} workers",
                 "use a number of workers that divides it: the global batch decides the numbers and is not changed",
             )
         )
-    if faults:
-        raise ConfigError("\n  ".join(map(str, faults)), faults)
+    return faults
+
+
+def _refuse_split(config: RunConfig, split: Split, n_workers: int) -> None:
+    faults = FaultList()
+    faults.extend(split_faults(config, split, n_workers))
+    faults.raise_if_any(ConfigError)
 
 
 def _start(config: RunConfig, arrays: GeneArrays, split: Split, placement: Placement, reporter: Reporter) -> _Run:

@@ -14,7 +14,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import ValidationError
 
 import prism_ray
 from prism_ray.config import RunConfig
+from prism_ray.documents import faults_of
 from prism_ray.errors import CheckpointError, Fault
 from prism_ray.model import save
 from prism_ray.store import GeneArrays
@@ -165,7 +167,14 @@ def read_record(folder: Path) -> TrialRecord | None:
         raise _error(path, f"cannot be read ({problem})") from None
     if not isinstance(content, dict) or content.pop("schema", None) != _SCHEMA:
         raise _error(path, "was written by another version of prism-ray")
-    config = RunConfig.model_validate_json(json.dumps(content.pop("config")))
+    expected = {item.name for item in fields(TrialRecord)} - {"folder"}
+    if content.keys() != expected:
+        raise _error(path, f"does not hold just {', '.join(sorted(expected))}")
+    try:
+        config = RunConfig.model_validate_json(json.dumps(content.pop("config")))
+    except ValidationError as problem:
+        reasons = faults_of(problem, RunConfig, lambda place: ".".join(("config", *map(str, place))))
+        raise _error(path, "; ".join(map(str, reasons))) from None
     return TrialRecord(folder=folder, config=config, **content)
 
 

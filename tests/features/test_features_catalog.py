@@ -113,7 +113,7 @@ def test_partial_fasta_is_allowed_where_it_is_said(genome_copy: Path) -> None:
     assert list(check_catalog(load_catalog(genome_copy / "catalog.yaml"), 2000).chrom_sizes.items()) == last
     (genome_copy / "genome.fa").write_text("".join(f">{chrom}\nACGT\n" for chrom, _ in last))
     os.utime(genome_copy / "genome.fa.fai", (0, 0))
-    with pytest.raises(CatalogError, match="the TSS lies outside its chromosome in 24 of 24 rows"):
+    with pytest.raises(CatalogError, match="the TSS lies outside its chromosome in 24 of 24 genes"):
         check_catalog(load_catalog(genome_copy / "catalog.yaml"), 2000)
 
 

@@ -172,9 +172,9 @@ FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "tss outside",
         put("genes.tsv", "tss", 0, "99999999"),
-        "the TSS lies outside its chromosome in 1 of 24 rows: 'SIMG00000001 at chr1:99999999'",
+        "the TSS lies outside its chromosome in 1 of 24 genes: 'SIMG00000001 at chr1:99999999'",
     ),
-    ("tss negative", put("genes.tsv", "tss", 0, "-1"), "the TSS lies outside its chromosome in 1 of 24 rows"),
+    ("tss negative", put("genes.tsv", "tss", 0, "-1"), "the TSS lies outside its chromosome in 1 of 24 genes"),
     ("tss a fraction", put("genes.tsv", "tss", 0, "10.5"), "tss is not a whole number in 1 of 24 rows: '10.5' (row 1)"),
     ("tss a word", put("genes.tsv", "tss", 0, "x"), "tss is not a finite number in 1 of 24 rows: 'x' (row 1)"),
     ("tss missing", put("genes.tsv", "tss", 0, ""), "there is no tss in 1 of 24 rows"),
@@ -207,9 +207,9 @@ FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "label missing",
         put("labels.tsv", "K562", 0, "NaN"),
-        "there is no label in 1 of 24 rows: 'SIMG00000001' (row 1); add them, or set missing: drop",
+        "there is no label in 1 of 24 genes: 'SIMG00000001'; add them, or set missing: drop",
     ),
-    ("gene without label row", drop_row("labels.tsv"), "there is no label in 1 of 24 rows: 'SIMG00000001' (row 1)"),
+    ("gene without label row", drop_row("labels.tsv"), "there is no label in 1 of 24 genes: 'SIMG00000001'"),
     ("label twice", repeat_row("labels.tsv"), "gene_id is not unique in 2 of 25 rows"),
     (
         "labels of other genes",
@@ -231,17 +231,17 @@ FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "scalar missing",
         put("scalars_K562.tsv", "cds_len", 3, ""),
-        "column cds_len: there is no value in 1 of 24 rows: 'SIMG00000004' (row 4)",
+        "column cds_len: there is no value in 1 of 24 genes: 'SIMG00000004'",
     ),
     (
         "scalar a word",
         put("scalars_K562.tsv", "cds_len", 3, "long"),
-        "cds_len is not a finite number in 1 of 24 rows: 'long'",
+        "cds_len is not a finite number in 1 of 24 rows: 'long' (row 4)",
     ),
     (
         "gene without scalars",
         drop_row("scalars_K562.tsv"),
-        "there is no row for the gene in 1 of 24 rows: 'SIMG00000001'",
+        "there is no row for the gene in 1 of 24 genes: 'SIMG00000001'",
     ),
     (
         "signals differ",
@@ -314,6 +314,23 @@ def test_all_faults_are_said_at_once(genome_copy: Path) -> None:
     ):
         assert part in text
     assert text.startswith(f"{len(caught.value.faults)} faults:")
+
+
+def test_rows_are_those_of_the_file_and_not_of_the_genes_in_order(genome_copy: Path) -> None:
+    for name in ("genes.tsv", "scalars_K562.tsv"):
+        edit_table(genome_copy, name, lambda table: table.iloc[::-1])
+    put("scalars_K562.tsv", "cds_len", 0, "long")(genome_copy)
+    put("genes.tsv", "tss", 0, "-1")(genome_copy)
+    with pytest.raises(CatalogError) as caught:
+        check_catalog(load_catalog(genome_copy / "catalog.yaml"), 2000)
+    assert "scalars_K562.tsv, column cds_len: cds_len is not a finite number in 1 of 24 rows: 'long' (row 1)" in str(
+        caught.value
+    )
+    # Genes that are all read are in the store's order: they are named, not numbered.
+    assert (
+        "genes: genes.tsv: the TSS lies outside its chromosome in 1 of 24 genes: 'SIMG00000024 at chr6:-1'; check"
+        in str(caught.value)
+    )
 
 
 @pytest.mark.parametrize("window_bp", [0, 2001])

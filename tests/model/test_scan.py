@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from prism_ray.errors import InputError
 from prism_ray.model import available_kernels, selective_scan
+from prism_ray.model.scan import projected_scan
 from prism_ray.model.scan.scan_kernels import CHUNK
 
 VALUE_TOLERANCE = 2e-6
@@ -207,3 +208,44 @@ def test_unknown_or_unfit_kernels_are_refused():
         selective_scan(*tensors, delta_bias=bias, kernel="nunba")
     with pytest.raises(InputError, match=r"'numba' does not run on cpu with torch\.float64; it serves CPU, float32"):
         selective_scan(*tensors, delta_bias=bias, kernel="numba")
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    n_genes=st.integers(1, 3),
+    n_positions=st.integers(1, CHUNK + 5),
+    n_channels=st.integers(1, 40),
+    n_state=st.integers(1, 6),
+    rank=st.integers(1, 5),
+    reverse=st.booleans(),
+)
+def test_projected_scan_is_the_scan_of_its_parts(n_genes, n_positions, n_channels, n_state, rank, reverse):
+    u, _, A, B, C, D, bias = make_inputs(n_genes, n_positions, n_channels, n_state)
+    generator = torch.Generator().manual_seed(9)
+    low_rank = torch.randn(n_genes, n_positions, rank, generator=generator, dtype=torch.float64)
+    weight = torch.randn(n_channels, rank, generator=generator, dtype=torch.float64)
+
+    def by_parts(u, low_rank, B, C, weight, A, D, bias):
+        return selective_scan(u, low_rank @ weight.T, A, B, C, D, delta_bias=bias, reverse=reverse, kernel="reference")
+
+    def projected(u, low_rank, B, C, weight, A, D, bias):
+        together = torch.cat([low_rank, B, C], dim=-1)
+        return projected_scan(u, together, weight, A, D, delta_bias=bias, reverse=reverse)
+
+    given = [u, low_rank, B, C, weight, A, D, bias]
+    results = []
+    for operation, dtype in ((by_parts, torch.float64), (projected, torch.float32)):
+        leaves = [tensor.to(dtype, copy=True).requires_grad_() for tensor in given]
+        y = operation(*leaves)
+        weights = torch.cos(torch.arange(y.numel(), dtype=torch.float64)).reshape(y.shape).to(dtype)
+        results.append([y.detach(), *torch.autograd.grad((y * weights).sum(), leaves)])
+    for expected, got in zip(*results, strict=True):
+        assert difference(got, expected) <= GRADIENT_TOLERANCE
+
+
+def test_projected_scan_checks_its_shapes():
+    u, _, A, _, _, D, bias = make_inputs(2, 50, 20, 5)
+    with pytest.raises(InputError, match=r"projected: has shape \(2, 50, 12\); expected \(2, 50, 13\)"):
+        projected_scan(u, torch.zeros(2, 50, 12), torch.zeros(20, 3), A, D, delta_bias=bias)
+    with pytest.raises(InputError, match=r"step_weight: has shape \(20, 0\); expected \(20, 1\)"):
+        projected_scan(u, torch.zeros(2, 50, 11), torch.zeros(20, 0), A, D, delta_bias=bias)

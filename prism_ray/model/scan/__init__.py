@@ -22,6 +22,7 @@ __all__ = [
     "available_kernels",
     "causal_conv_silu",
     "gated_sum",
+    "projected_scan",
     "selective_scan",
 ]
 
@@ -77,6 +78,51 @@ def selective_scan(
     u, delta, A, B, C, D, delta_bias = _in_one_precision(*tensors.values())
     operations = choose(kernel, u.device, u.dtype)
     return operations.selective_scan(u, delta, A, B, C, D, delta_bias, reverse)
+
+
+def projected_scan(
+    u: Tensor,
+    projected: Tensor,
+    step_weight: Tensor,
+    A: Tensor,
+    D: Tensor,
+    *,
+    delta_bias: Tensor,
+    reverse: bool = False,
+    kernel: str = "auto",
+) -> Tensor:
+    """Selective scan whose step size, B and C are cut from one projection of u: (B, L, E), as `selective_scan`.
+
+    Equal to `selective_scan(u, projected[..., :R] @ step_weight.T, A, B, C, D, ...)`; kernels need not write
+    the step sizes down.
+
+    Args:
+        u: input, (B, L, E), floating.
+        projected: of each position R values of the step size, then B, then C: (B, L, R + 2 N).
+        step_weight: projection to the step size, (E, R), R >= 1.
+        A: decay rates, (E, N), not positive.
+        D: skip weights, (E,).
+        delta_bias: bias of the step size, (E,).
+        reverse: whether the recurrence runs from the last position to the first.
+        kernel: `auto` or the name of a kernel.
+
+    Raises:
+        InputError: shapes that do not fit each other, or a kernel that does not serve these tensors.
+    """
+    tensors = {"projected": projected, "step_weight": step_weight, "A": A, "D": D, "delta_bias": delta_bias}
+    n_genes, n_positions, n_channels = _shape_of(u, "u")
+    rank, n_state = max(1, step_weight.shape[-1]), A.shape[-1]
+    expected = {
+        "projected": (n_genes, n_positions, rank + 2 * n_state),
+        "step_weight": (n_channels, rank),
+        "A": (n_channels, n_state),
+        "D": (n_channels,),
+        "delta_bias": (n_channels,),
+    }
+    _check_shapes(tensors, expected)
+    u, projected, step_weight, A, D, delta_bias = _in_one_precision(u, *tensors.values())
+    operations = choose(kernel, u.device, u.dtype)
+    return operations.projected_scan(u, projected, step_weight, A, D, delta_bias, reverse)
 
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, *, reverse: bool = False, kernel: str = "auto") -> Tensor:

@@ -35,7 +35,18 @@ def selective_scan(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, reverse: bool
 ) -> Tensor:
     """State-space recurrence along L; see `prism_ray.model.scan.selective_scan`."""
-    y: Tensor = _Scan.apply(u, delta, A, B, C, D, delta_bias, reverse)  # type: ignore[no-untyped-call]
+    unprojected = u.new_empty(0, u.shape[2])
+    packed = torch.cat([B, C], dim=-1)
+    y: Tensor = _Scan.apply(u, delta, packed, unprojected, A, D, delta_bias, reverse)  # type: ignore[no-untyped-call]
+    return y
+
+
+def projected_scan(
+    u: Tensor, projected: Tensor, step_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor, reverse: bool
+) -> Tensor:
+    """Selective scan of parameters that come out of one projection; see `prism_ray.model.scan.projected_scan`."""
+    no_delta = u.new_empty(0)
+    y: Tensor = _Scan.apply(u, no_delta, projected, step_weight.t(), A, D, delta_bias, reverse)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -52,58 +63,60 @@ def gated_sum(forward: Tensor, backward: Tensor, z: Tensor) -> Tensor:
 
 
 class _Scan(torch.autograd.Function):
+    """Arguments as in `scan_kernels`: delta is empty where weight, (R, E), has rows."""
+
     @staticmethod
     def forward(
         ctx: Any,
         u: Tensor,
         delta: Tensor,
+        packed: Tensor,
+        weight: Tensor,
         A: Tensor,
-        B: Tensor,
-        C: Tensor,
         D: Tensor,
-        delta_bias: Tensor,
+        bias: Tensor,
         reverse: bool,
     ) -> Tensor:
         n_genes, n_positions, n_channels = u.shape
-        n_state = A.shape[1]
+        n_state, rank = A.shape[1], weight.shape[0]
         n_blocks = -(-n_channels // WIDTH)
-        shape = (n_genes, n_positions, n_channels, n_state, _n_groups(n_genes, n_blocks))
-        u, delta, B, C = u.contiguous(), delta.contiguous(), B.contiguous(), C.contiguous()
-        inputs = (_flat(u), _flat(delta), _padded(A.t()), _flat(B), _flat(C), _padded(D), _padded(delta_bias))
+        shape = (n_genes, n_positions, n_channels, n_state, rank, _n_groups(n_genes, n_blocks))
+        u, delta, packed = u.contiguous(), delta.contiguous(), packed.contiguous()
         differentiable = any(ctx.needs_input_grad)
         n_kept = n_genes * -(-n_positions // scan_kernels.CHUNK) * n_blocks * n_state * WIDTH
         kept = np.empty(n_kept if differentiable else 0, dtype=np.float32)
         y = torch.empty_like(u)
-        _share(
-            scan_kernels.scan_forward, n_genes * shape[4], u.numel() * n_state, shape, reverse, inputs, _flat(y), kept
-        )
+        inputs = _scan_inputs(u, delta, packed, weight, A, D, bias)
+        n_items = n_genes * shape[5]
+        _share(scan_kernels.scan_forward, n_items, u.numel() * n_state, shape, reverse, inputs, _flat(y), kept)
         if differentiable:
-            ctx.save_for_backward(u, delta, A, B, C, D, delta_bias)
+            ctx.save_for_backward(u, delta, packed, weight, A, D, bias)
             ctx.kept, ctx.shape, ctx.reverse = kept, shape, reverse
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        u, delta, A, B, C, D, delta_bias = ctx.saved_tensors
-        n_genes, _, n_channels, n_state, n_groups = ctx.shape
+        u, delta, packed = ctx.saved_tensors[:3]
+        n_genes, _, n_channels, n_state, rank, n_groups = ctx.shape
         padded = -(-n_channels // WIDTH) * WIDTH
         dy = dy.contiguous()
-        inputs = (
-            *(_flat(u), _flat(delta), _padded(A.t()), _flat(B), _flat(C), _padded(D), _padded(delta_bias)),
-            ctx.kept,
-        )
-        du, ddelta = torch.empty_like(u), torch.empty_like(delta)
-        dB, dC = (torch.empty(n_groups, *B.shape) for _ in range(2))
-        dA = np.zeros((n_genes, n_state, padded), dtype=np.float32)
+        du, ddelta, dpacked = torch.empty_like(u), torch.empty_like(delta), packed.new_empty(n_groups, *packed.shape)
+        dweight, dA = (np.zeros((n_genes, rows, padded), dtype=np.float32) for rows in (rank, n_state))
         dD, dbias = (np.zeros((n_genes, padded), dtype=np.float32) for _ in range(2))
-        gradients = (_flat(du), _flat(ddelta), _flat(dB), _flat(dC), dA.ravel(), dD.ravel(), dbias.ravel())
+        parts = (dweight, dA, dD, dbias)
+        gradients = (_flat(du), _flat(ddelta), _flat(dpacked), *(part.ravel() for part in parts))
+        inputs = (*_scan_inputs(*ctx.saved_tensors), ctx.kept)
         kernel = scan_kernels.scan_backward
         _share(kernel, n_genes * n_groups, u.numel() * n_state, ctx.shape, ctx.reverse, inputs, _flat(dy), gradients)
-        dA_total = _over_genes(dA, n_channels).t()
-        return (
-            *(du, ddelta, dA_total, _over_groups(dB), _over_groups(dC)),
-            *(_over_genes(dD, n_channels), _over_genes(dbias, n_channels), None),
-        )
+        of_weight, of_A, of_D, of_bias = (_over_genes(part, n_channels) for part in parts)
+        packed_total = dpacked[0] if n_groups == 1 else dpacked.sum(dim=0)
+        return du, ddelta, packed_total, of_weight, of_A.t(), of_D, of_bias, None
+
+
+def _scan_inputs(
+    u: Tensor, delta: Tensor, packed: Tensor, weight: Tensor, A: Tensor, D: Tensor, bias: Tensor
+) -> tuple[Flat, ...]:
+    return (_flat(u), _flat(delta), _flat(packed), _padded(weight), _padded(A.t()), _padded(D), _padded(bias))
 
 
 class _ConvSilu(torch.autograd.Function):
@@ -198,7 +211,3 @@ def _over_genes(parts: Flat, n_channels: int) -> Tensor:
     """Sum of the genes' parts without the padding."""
     total = np.add.reduce(parts, axis=0)
     return torch.from_numpy(np.ascontiguousarray(total[..., :n_channels]))
-
-
-def _over_groups(parts: Tensor) -> Tensor:
-    return parts[0] if parts.shape[0] == 1 else parts.sum(dim=0)

@@ -1,4 +1,4 @@
-"""The three operations of a Mamba block in plain PyTorch: any device, any floating dtype, slow.
+"""The operations of a Mamba block in plain PyTorch: any device, any floating dtype, slow.
 
 They are the oracle of every other kernel, so each is the formula written down once.
 
@@ -18,15 +18,26 @@ def selective_scan(
     """State-space recurrence along L under autograd; see `prism_ray.model.scan.selective_scan`."""
     step = F.softplus(delta + delta_bias)  # (B, L, E)
     gain = step * u  # (B, L, E)
+    # Unbound once: the gradient of x[:, t] is a window of zeros for every t, which would make the loop quadratic in L.
+    steps, gains, into, out_of = (tensor.unbind(dim=1) for tensor in (step, gain, B, C))
     n_positions = u.shape[1]
     order = range(n_positions - 1, -1, -1) if reverse else range(n_positions)
     state = u.new_zeros(u.shape[0], u.shape[2], A.shape[1])  # (B, E, N)
-    outputs = [torch.empty(0)] * n_positions
+    outputs = [state[..., 0]] * n_positions
     for t in order:
-        decay = torch.exp(step[:, t, :, None] * A)  # (B, E, N)
-        state = decay * state + gain[:, t, :, None] * B[:, t, None, :]
-        outputs[t] = (state * C[:, t, None, :]).sum(dim=-1)  # (B, E)
+        decay = torch.exp(steps[t][..., None] * A)  # (B, E, N)
+        state = decay * state + gains[t][..., None] * into[t][:, None]
+        outputs[t] = (state * out_of[t][:, None]).sum(dim=-1)  # (B, E)
     return torch.stack(outputs, dim=1) + D * u
+
+
+def projected_scan(
+    u: Tensor, projected: Tensor, step_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor, reverse: bool
+) -> Tensor:
+    """Selective scan of parameters that come out of one projection; see `prism_ray.model.scan.projected_scan`."""
+    n_state = A.shape[1]
+    low_rank, B, C = torch.split(projected, [step_weight.shape[1], n_state, n_state], dim=-1)
+    return selective_scan(u, F.linear(low_rank, step_weight), A, B, C, D, delta_bias, reverse)
 
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:

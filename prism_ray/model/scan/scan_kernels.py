@@ -5,21 +5,27 @@ takes the chunks in the other order, recomputes the states of one chunk from the
 chunk's share of what the whole window would need.
 
 Within a chunk and sixteen channels, the loop over states is outside and the loop over positions inside, so that
-the state is a register. What is summed over channels (gradients of B and C) is summed lane by lane first and
+the state is a register. What is summed over channels (the gradient of `packed`) is summed lane by lane first and
 across lanes once a chunk.
 
 A work item is one gene (copy) and one group of channels, item = gene * G + group; items are independent. Groups
 follow from shapes, never from the number of threads, and so does the order of every sum.
 
-Legend: B genes (times copies), L positions, E channels, N state size, G channel groups, T positions a chunk,
-K blocks of 16 channels (the last may be partial), W = 16 K. Arrays are float32 and flat:
-    u, delta, y, du, ddelta   (B, L, E)    delta is before bias and softplus
-    B, C                      (B, L, N)
-    A                         (N, W)       zeros in the padding, as in D and bias
+The step size is either given, or projected here from R values a position (R = 0: given): that costs the scan a few
+per cent, and spares a matrix product of a shape that libraries are slow at and two tensors of the size of u.
+
+Legend: B genes (times copies), L positions, E channels, N state size, R rank of the step size, P = R + 2 N,
+G channel groups, T positions a chunk, K blocks of 16 channels (the last may be partial), W = 16 K. Arrays are
+float32 and flat:
+    u, y, du                  (B, L, E)
+    delta, ddelta             (B, L, E)    step size before bias and softplus; empty where R > 0
+    packed                    (B, L, P)    of a position: R values of the step size, then B, then C
+    weight                    (R, W)       projection to the step size; zeros in the padding, as in A, D and bias
+    A                         (N, W)
     D, bias                   (W,)
     kept                      (B, ceil(L / T), K, N, 16)    state at the start of each chunk
-    dA; dD, dbias             (B, N, W); (B, W)             a gene's part
-    dB, dC                    (G, B, L, N)                  a group's part
+    dpacked                   (G, B, L, P)                  a group's part
+    dweight; dA; dD, dbias    (B, R, W); (B, N, W); (B, W)  a gene's part
 """
 
 from __future__ import annotations
@@ -48,18 +54,34 @@ from prism_ray.model.scan.simd import (
 CHUNK = 32
 """Positions between two kept states, T."""
 
-Shape = tuple[int, int, int, int, int]
-"""B, L, E, N, G."""
+Shape = tuple[int, int, int, int, int, int]
+"""B, L, E, N, R, G."""
 
 _ROOM = CHUNK * WIDTH
 _ZERO = np.float32(0.0)
 
 
 @compiled
+def _raw_step(delta: Any, packed: Any, weight: Any, at: int, row: int, column: int, valid: int, sizes: Any) -> Any:
+    """Step size of sixteen channels before bias and softplus; `at` and `row` say where in delta and packed."""
+    rank, padded = sizes
+    if rank == 0:
+        return load_some(delta, at, valid)
+    raw = fill(packed[row]) * load(weight, column)
+    for r in range(1, rank):
+        raw = multiply_add(fill(packed[row + r]), load(weight, r * padded + column), raw)
+    return raw
+
+
+@compiled
 def scan_forward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: Any, y: Any, kept: Any) -> None:
-    """Fill y, and kept where it is not empty, for items[0] to items[1] - 1; inputs are u, delta, A, B, C, D, bias."""
-    _, n_positions, n_channels, n_state, n_groups = shape
-    u, delta, A, B, C, D, bias = inputs
+    """Fill y, and kept where it is not empty, for items[0] to items[1] - 1.
+
+    Inputs are u, delta, packed, weight, A, D, bias.
+    """
+    _, n_positions, n_channels, n_state, rank, n_groups = shape
+    u, delta, packed, weight, A, D, bias = inputs
+    n_packed = rank + 2 * n_state
     n_blocks = (n_channels + WIDTH - 1) // WIDTH
     padded = n_blocks * WIDTH
     n_chunks = (n_positions + CHUNK - 1) // CHUNK
@@ -77,9 +99,10 @@ def scan_forward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: An
                 valid = min(WIDTH, n_channels - column)
                 skip, offset = load(D, column), load(bias, column)
                 for i in range(size):
-                    at = (start + stride * i) * n_channels + column
-                    value = load_some(u, at, valid)
-                    width = softplus(load_some(delta, at, valid) + offset)
+                    t = start + stride * i
+                    at = t * n_channels + column
+                    raw = _raw_step(delta, packed, weight, at, t * n_packed, column, valid, (rank, padded))
+                    width, value = softplus(raw + offset), load_some(u, at, valid)
                     store(step, i * WIDTH, width)
                     store(gain, i * WIDTH, width * value)
                     store(total, i * WIDTH, skip * value)
@@ -90,10 +113,10 @@ def scan_forward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: An
                     if kept.size:
                         store(kept, (gene * n_chunks + chunk) * padded * n_state + place, h)
                     for i in range(size):
-                        row = (start + stride * i) * n_state + n
+                        into = (start + stride * i) * n_packed + rank + n
                         decay = exp2(load(step, i * WIDTH) * rate)
-                        h = multiply_add(decay, h, load(gain, i * WIDTH) * fill(B[row]))
-                        store(total, i * WIDTH, multiply_add(h, fill(C[row]), load(total, i * WIDTH)))
+                        h = multiply_add(decay, h, load(gain, i * WIDTH) * fill(packed[into]))
+                        store(total, i * WIDTH, multiply_add(h, fill(packed[into + n_state]), load(total, i * WIDTH)))
                     store(state, place, h)
                 for i in range(size):
                     store_some(y, (start + stride * i) * n_channels + column, valid, load(total, i * WIDTH))
@@ -103,15 +126,16 @@ def scan_forward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: An
 def scan_backward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: Any, dy: Any, gradients: Any) -> None:
     """Gradients for items[0] to items[1] - 1.
 
-    Inputs are u, delta, A, B, C, D, bias, kept; gradients are du, ddelta, dB, dC, which are written, and dA, dD,
-    dbias, which are zeros on entry and added to.
+    Inputs are u, delta, packed, weight, A, D, bias, kept; gradients are du, ddelta, dpacked, which are written, and
+    dweight, dA, dD, dbias, which are zeros on entry and added to.
     """
-    n_genes, n_positions, n_channels, n_state, n_groups = shape
-    dB, dC = gradients[2], gradients[3]
+    n_genes, n_positions, n_channels, n_state, rank, n_groups = shape
+    dpacked = gradients[2]
+    n_packed = rank + 2 * n_state
     n_blocks = (n_channels + WIDTH - 1) // WIDTH
     n_chunks = (n_positions + CHUNK - 1) // CHUNK
     carried = aligned_zeros(n_blocks * WIDTH * n_state)
-    dB_lanes, dC_lanes = aligned_zeros(_ROOM * n_state), aligned_zeros(_ROOM * n_state)
+    by_lane = aligned_zeros(n_packed * _ROOM)
     room = aligned_zeros(_N_BUFFERS * _ROOM)
     for item in range(items[0], items[1]):
         gene, group = item // n_groups, item % n_groups
@@ -120,17 +144,17 @@ def scan_backward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: A
             size = min(CHUNK, n_positions - chunk * CHUNK)
             start = gene * n_positions + (n_positions - 1 - chunk * CHUNK if reverse else chunk * CHUNK)
             where = (gene, chunk, n_chunks, start, -1 if reverse else 1, size)
-            dB_lanes[:] = _ZERO
-            dC_lanes[:] = _ZERO
+            by_lane[:] = _ZERO
             for block in range(group * n_blocks // n_groups, (group + 1) * n_blocks // n_groups):
-                _backward_block(block, where, shape, inputs, dy, gradients, room, carried, dB_lanes, dC_lanes)
+                _open_chunk(block, where, shape, inputs, dy, room)
+                for n in range(n_state):
+                    _through_state(n, block, where, shape, inputs, room, carried, by_lane, gradients[4])
+                _close_chunk(block, where, shape, inputs, room, by_lane, gradients)
             first_row = group * n_genes * n_positions + start
             for i in range(size):
-                row = (first_row + where[4] * i) * n_state
-                for n in range(n_state):
-                    at = (n * CHUNK + i) * WIDTH
-                    dB[row + n] = lane_sum(load(dB_lanes, at))
-                    dC[row + n] = lane_sum(load(dC_lanes, at))
+                row = (first_row + where[4] * i) * n_packed
+                for p in range(n_packed):
+                    dpacked[row + p] = lane_sum(load(by_lane, p * _ROOM + i * WIDTH))
 
 
 # Buffers of one chunk and sixteen channels, at these multiples of _ROOM.
@@ -139,32 +163,20 @@ _N_BUFFERS = 10  # the states of a chunk are one more than its positions
 
 
 @compiled
-def _backward_block(
-    block: int,
-    where: tuple[int, int, int, int, int, int],
-    shape: Shape,
-    inputs: Any,
-    dy: Any,
-    gradients: Any,
-    room: Any,
-    carried: Any,
-    dB_lanes: Any,
-    dC_lanes: Any,
-) -> None:
-    """One chunk of one block of channels; `carried` holds the gradient that flows in from the later chunk."""
-    gene, chunk, n_chunks, start, stride, size = where
-    n_channels, n_state = shape[2], shape[3]
-    u, delta, A, B, C, D, bias, kept = inputs
-    du, ddelta, _, _, dA, dD, dbias = gradients
+def _open_chunk(block: int, where: Any, shape: Shape, inputs: Any, dy: Any, room: Any) -> None:
+    """Fill the buffers with what the states need of a chunk."""
+    _, _, _, start, stride, size = where
+    n_channels, n_state, rank = shape[2], shape[3], shape[4]
+    u, delta, packed, weight, _, _, bias, _ = inputs
     padded = (n_channels + WIDTH - 1) // WIDTH * WIDTH
     column = block * WIDTH
     valid = min(WIDTH, n_channels - column)
-    skip, offset = load(D, column), load(bias, column)
+    offset = load(bias, column)
     for i in range(size):
-        at, k = (start + stride * i) * n_channels + column, i * WIDTH
-        value = load_some(u, at, valid)
-        raw = load_some(delta, at, valid) + offset
-        width = softplus(raw)
+        t, k = start + stride * i, i * WIDTH
+        at = t * n_channels + column
+        raw = _raw_step(delta, packed, weight, at, t * (rank + 2 * n_state), column, valid, (rank, padded)) + offset
+        width, value = softplus(raw), load_some(u, at, valid)
         store(room, _VALUE + k, value)
         store(room, _DY + k, load_some(dy, at, valid))
         store(room, _STEP + k, width)
@@ -172,42 +184,81 @@ def _backward_block(
         store(room, _SLOPE + k, sigmoid(raw))
         store(room, _DSTEP + k, fill(_ZERO))
         store(room, _DGAIN + k, fill(_ZERO))
-    for n in range(n_state):
-        place = (block * n_state + n) * WIDTH
-        h = load(kept, (gene * n_chunks + chunk) * padded * n_state + place)
-        store(room, _STATE, h)
-        rate = load(A, n * padded + column)
-        exponent = rate * fill(LOG2_E)
-        for i in range(size):
-            k = i * WIDTH
-            decay = exp2(load(room, _STEP + k) * exponent)
-            h = multiply_add(decay, h, load(room, _GAIN + k) * fill(B[(start + stride * i) * n_state + n]))
-            store(room, _DECAY + k, decay)
-            store(room, _STATE + WIDTH + k, h)
-        carry = load(carried, place)
-        rate_gradient = load(dA, (gene * n_state + n) * padded + column)
-        for i in range(size - 1, -1, -1):
-            row, k = (start + stride * i) * n_state + n, i * WIDTH
-            lane = n * _ROOM + k
-            out = load(room, _DY + k)
-            g = multiply_add(out, fill(C[row]), carry)
-            store(dC_lanes, lane, multiply_add(out, load(room, _STATE + WIDTH + k), load(dC_lanes, lane)))
-            store(dB_lanes, lane, multiply_add(g, load(room, _GAIN + k), load(dB_lanes, lane)))
-            store(room, _DGAIN + k, multiply_add(g, fill(B[row]), load(room, _DGAIN + k)))
-            carry = g * load(room, _DECAY + k)
-            into_exponent = carry * load(room, _STATE + k)
-            store(room, _DSTEP + k, multiply_add(into_exponent, rate, load(room, _DSTEP + k)))
-            rate_gradient = multiply_add(into_exponent, load(room, _STEP + k), rate_gradient)
-        store(carried, place, carry)
-        store(dA, (gene * n_state + n) * padded + column, rate_gradient)
-    skip_gradient, offset_gradient = load(dD, gene * padded + column), load(dbias, gene * padded + column)
+
+
+@compiled
+def _through_state(
+    n: int, block: int, where: Any, shape: Shape, inputs: Any, room: Any, carried: Any, by_lane: Any, dA: Any
+) -> None:
+    """Recompute state n over a chunk, then take its gradients; `carried` flows in from the chunk after it."""
+    gene, chunk, n_chunks, start, stride, size = where
+    n_channels, n_state, rank = shape[2], shape[3], shape[4]
+    _, _, packed, _, A, _, _, kept = inputs
+    n_packed = rank + 2 * n_state
+    padded = (n_channels + WIDTH - 1) // WIDTH * WIDTH
+    place = (block * n_state + n) * WIDTH
+    h = load(kept, (gene * n_chunks + chunk) * padded * n_state + place)
+    store(room, _STATE, h)
+    rate = load(A, n * padded + block * WIDTH)
+    exponent = rate * fill(LOG2_E)
+    for i in range(size):
+        k = i * WIDTH
+        decay = exp2(load(room, _STEP + k) * exponent)
+        into = packed[(start + stride * i) * n_packed + rank + n]
+        h = multiply_add(decay, h, load(room, _GAIN + k) * fill(into))
+        store(room, _DECAY + k, decay)
+        store(room, _STATE + WIDTH + k, h)
+    carry = load(carried, place)
+    of_rate = (gene * n_state + n) * padded + block * WIDTH
+    rate_gradient = load(dA, of_rate)
+    for i in range(size - 1, -1, -1):
+        into, k = (start + stride * i) * n_packed + rank + n, i * WIDTH
+        lane_B, lane_C = (rank + n) * _ROOM + k, (rank + n_state + n) * _ROOM + k
+        out = load(room, _DY + k)
+        g = multiply_add(out, fill(packed[into + n_state]), carry)
+        store(by_lane, lane_C, multiply_add(out, load(room, _STATE + WIDTH + k), load(by_lane, lane_C)))
+        store(by_lane, lane_B, multiply_add(g, load(room, _GAIN + k), load(by_lane, lane_B)))
+        store(room, _DGAIN + k, multiply_add(g, fill(packed[into]), load(room, _DGAIN + k)))
+        carry = g * load(room, _DECAY + k)
+        into_exponent = carry * load(room, _STATE + k)
+        store(room, _DSTEP + k, multiply_add(into_exponent, rate, load(room, _DSTEP + k)))
+        rate_gradient = multiply_add(into_exponent, load(room, _STEP + k), rate_gradient)
+    store(carried, place, carry)
+    store(dA, of_rate, rate_gradient)
+
+
+@compiled
+def _close_chunk(block: int, where: Any, shape: Shape, inputs: Any, room: Any, by_lane: Any, gradients: Any) -> None:
+    """Gradients of what went into a chunk, from those of its gains and step sizes."""
+    gene, _, _, start, stride, size = where
+    n_channels, n_state, rank = shape[2], shape[3], shape[4]
+    _, _, packed, weight, _, D, _, _ = inputs
+    du, ddelta, _, dweight, _, dD, dbias = gradients
+    padded = (n_channels + WIDTH - 1) // WIDTH * WIDTH
+    column = block * WIDTH
+    valid = min(WIDTH, n_channels - column)
+    skip, own = load(D, column), gene * padded + column
+    skip_gradient, offset_gradient = load(dD, own), load(dbias, own)
     for i in range(size):
         at, k = (start + stride * i) * n_channels + column, i * WIDTH
         value, out, into_gain = load(room, _VALUE + k), load(room, _DY + k), load(room, _DGAIN + k)
         into_raw = multiply_add(into_gain, value, load(room, _DSTEP + k)) * load(room, _SLOPE + k)
-        store_some(ddelta, at, valid, into_raw)
+        store(room, _DSTEP + k, into_raw)
+        if rank == 0:
+            store_some(ddelta, at, valid, into_raw)
         store_some(du, at, valid, multiply_add(into_gain, load(room, _STEP + k), skip * out))
         skip_gradient = multiply_add(out, value, skip_gradient)
         offset_gradient = offset_gradient + into_raw
-    store(dD, gene * padded + column, skip_gradient)
-    store(dbias, gene * padded + column, offset_gradient)
+    store(dD, own, skip_gradient)
+    store(dbias, own, offset_gradient)
+    for r in range(rank):
+        projection = load(weight, r * padded + column)
+        of_weight = (gene * rank + r) * padded + column
+        total = load(dweight, of_weight)
+        for i in range(size):
+            k = i * WIDTH
+            into_raw = load(room, _DSTEP + k)
+            value = fill(packed[(start + stride * i) * (rank + 2 * n_state) + r])
+            total = multiply_add(into_raw, value, total)
+            store(by_lane, r * _ROOM + k, multiply_add(into_raw, projection, load(by_lane, r * _ROOM + k)))
+        store(dweight, of_weight, total)

@@ -1,0 +1,102 @@
+"""Flags and help of every command. Flags say where and how, never what is computed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import pytest
+
+from prism_ray.cli import main, make_parser
+from prism_ray.config import RunConfig
+
+RESOURCES = {"--workers", "--cpus-per-worker", "--gpus-per-worker", "--checkpoint-every", "--address"}
+
+# Frozen: a flag is added here only if it says where or how a command runs. What is computed is in catalogs, studies
+# and configs; `simulate` alone makes data, so its flags are their settings.
+FLAGS: dict[str, set[str]] = {
+    "": {"--version"},
+    "simulate": {"--genes", "--chromosomes", "--seed", "--confounding", "--test-confounding"},
+    "build": {"--out", "--window-bp", "--workers"},
+    "store": set(),
+    "store info": set(),
+    "store verify": set(),
+    "train": {"--store", "--out", *RESOURCES},
+    "run": {"--store", "--storage", "--tracking-uri", "--smoke", "--max-concurrent", *RESOURCES},
+    "report": {"--storage", "--tracking-uri", "--out"},
+    # A checkpoint of the published implementation does not say all of its settings.
+    "import-checkpoint": {"--out", "--signals", "--centre-bp", "--weight-activation", "--average"},
+}
+POSITIONAL = {
+    "simulate": ["out"],
+    "build": ["catalog"],
+    "store info": ["store"],
+    "store verify": ["store"],
+    "train": ["config"],
+    "run": ["study"],
+    "report": ["name"],
+    "import-checkpoint": ["checkpoint"],
+}
+
+
+def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, inner in action.choices.items():
+                yield from parsers(inner, f"{name} {word}".strip())
+
+
+COMMANDS = dict(parsers(make_parser()))
+
+
+def test_no_command_is_left_out() -> None:
+    assert COMMANDS.keys() == FLAGS.keys()
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_flags_are_frozen(command: str) -> None:
+    actions = [a for a in COMMANDS[command]._actions if not isinstance(a, argparse._SubParsersAction)]
+    assert {flag for a in actions for flag in a.option_strings} == FLAGS[command] | {"-h", "--help"}
+    assert [a.dest for a in actions if not a.option_strings] == POSITIONAL.get(command, [])
+
+
+def test_no_flag_is_scientific() -> None:
+    settings = {path.split(".")[-1].replace("_", "-") for path in RunConfig().flat()}
+    for command in ("train", "run"):
+        assert {flag.removeprefix("--") for flag in FLAGS[command]}.isdisjoint(settings)
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_help_explains_every_flag(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main([*command.split(), "--help"])
+    assert done.value.code == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.startswith(f"usage: prism-ray {command}".rstrip())
+    for flag in FLAGS[command]:
+        assert flag in said.out
+    for action in COMMANDS[command]._actions:
+        assert action.help or isinstance(action, argparse._SubParsersAction), action.dest
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["stor"], "invalid choice: 'stor'"),
+        (["store"], "the following arguments are required: ACTION"),
+        (["build", "catalog.yaml"], "the following arguments are required: --out"),
+        (["run", "smoke"], "the following arguments are required: --store"),
+        (["train", "a.yaml", "--store", "s", "--out", "o", "--workers", "two"], "--workers: invalid int value: 'two'"),
+        (["run", "smoke", "--store", "s", "--learning-rate", "1"], "unrecognized arguments: --learning-rate 1"),
+    ],
+)
+def test_command_lines_that_are_refused(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(argv)
+    assert done.value.code == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.out == ""

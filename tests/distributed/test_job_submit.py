@@ -1,0 +1,255 @@
+"""The local cluster's script and `ray job submit` against it, read back over MLflow's REST API.
+
+One cluster for all tests of this file, in the order that they stand in: the last one stops it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.distributed.local_cluster import (
+    COMMIT,
+    LocalCluster,
+    is_live,
+    live_members,
+    metrics_of,
+    params_of,
+    tags_of,
+)
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
+STOP_TIMEOUT_S = 60
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    made = LocalCluster.at(tmp_path_factory.mktemp("local"))
+    try:
+        started = made.script("start")
+        assert started.returncode == 0, started.stdout + started.stderr
+        assert f"--tracking-uri {made.mlflow}" in started.stdout
+        yield made
+    finally:
+        made.destroy()
+
+
+def smoke(cluster: LocalCluster, store: Path, storage: Path) -> subprocess.CompletedProcess[str]:
+    command = ["prism-ray", "run", "search_spaces/smoke.yaml", "--store", str(store)]
+    return cluster.submit(*command, "--storage", str(storage), "--tracking-uri", cluster.mlflow)
+
+
+def runs_of(cluster: LocalCluster, study: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The parent run of a study, the only one, and its child runs."""
+    found = cluster.ask("experiments/search", max_results=10, filter=f"name = '{study}'")["experiments"]
+    (experiment,) = found
+    runs = cluster.ask("runs/search", experiment_ids=[experiment["experiment_id"]], max_results=100)["runs"]
+    children = [run for run in runs if "mlflow.parentRunId" in tags_of(run)]
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in tags_of(run)]
+    return parent, children
+
+
+def artifacts_of(cluster: LocalCluster, run: dict[str, Any], folder: str = "") -> set[str]:
+    answer = cluster.get("artifacts/list", f"run_id={run['info']['run_id']}&path={folder}")
+    return {item["path"] for item in answer.get("files", [])}
+
+
+def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, simulated_store: Path, tmp_path: Path) -> None:
+    storage = tmp_path / "results"
+    done = smoke(cluster, simulated_store, storage)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 of 4 trials are finished (0 before this launch)" in done.stdout
+
+    parent, children = runs_of(cluster, "smoke")
+    assert tags_of(parent)["prism.study"] == "smoke"
+    assert parent["info"]["status"] == "FINISHED"
+    assert {"report.html", "study.yaml"} <= {Path(path).name for path in artifacts_of(cluster, parent)}
+    drawn = {(tags_of(run)["prism.arm"], tags_of(run)["prism.seed"]) for run in children}
+    assert drawn == {("n0", "2"), ("n0", "22"), ("n2", "2"), ("n2", "22")}
+    assert len(children) == 4
+    for run in children:
+        assert run["info"]["status"] == "FINISHED"
+        assert tags_of(run)["mlflow.parentRunId"] == parent["info"]["run_id"]
+        assert params_of(run)["model.n_states"] == tags_of(run)["prism.arm"].lstrip("n")
+        assert params_of(run)["training.n_steps"] == "120"
+        assert {"test/mse", "test/pearson_r", "best/mse"} <= metrics_of(run).keys()
+        assert {"model", "test_predictions.parquet"} <= artifacts_of(cluster, run)
+        assert "model/model.safetensors" in artifacts_of(cluster, run, "model")
+        history = cluster.get("metrics/get-history", f"run_id={run['info']['run_id']}&metric_key=val/mse")["metrics"]
+        steps = [int(point.get("step", 0)) for point in history]
+        assert len(steps) > 1
+        assert steps == sorted(set(steps))
+        assert steps[-1] == 120
+    assert {tags_of(run)["prism.git_commit"] for run in [parent, *children]} == {COMMIT}
+
+    again = smoke(cluster, simulated_store, storage)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "4 of 4 trials are finished (4 before this launch)" in again.stdout
+    _, repeated = runs_of(cluster, "smoke")
+    assert sorted(map(str, repeated)) == sorted(map(str, children))
+
+
+def test_a_job_gets_a_lean_copy_and_an_absolute_storage(cluster: LocalCluster) -> None:
+    study = "prism-ray run search_spaces/smoke.yaml --store nowhere"
+    done = cluster.submit("sh", "-c", f"find . -type f -printf 'FILE %s %p\\n'; exec {study} --storage results")
+    assert done.returncode == 1
+    assert "--storage: results: a submitted job runs in a copy of the folder that Ray deletes" in done.stdout
+    assert "failed with exit code 2" in done.stdout
+    assert "Traceback" not in done.stdout
+    sizes = {path: int(size) for size, path in re.findall(r"FILE (\d+) \./(\S+)", done.stdout)}
+    assert {"prism_ray/cli/run.py", "search_spaces/smoke.yaml", "pyproject.toml"} <= sizes.keys()
+    left_out = {".venv", ".git", "demo", "results", "tests", "docs", "benchmarks", ".hypothesis", ".mypy_cache"}
+    assert not left_out & {path.split("/")[0] for path in sizes}
+    assert sum(sizes.values()) < 3 * 2**20
+
+
+def test_it_is_not_started_twice(cluster: LocalCluster) -> None:
+    before = {name: cluster.group(name) for name in ("ray", "mlflow")}
+    refused = cluster.script("start")
+    assert refused.returncode == 2
+    assert "already running" in refused.stderr
+    assert {name: cluster.group(name) for name in before} == before
+    assert cluster.script("status").stdout == "ray: running\nmlflow: running\n"
+
+
+def test_a_taken_port_is_named_and_nothing_is_started(cluster: LocalCluster, tmp_path: Path) -> None:
+    other = LocalCluster.at(tmp_path)
+    try:
+        refused = other.script("start", MLFLOW_PORT=cluster.environment["MLFLOW_PORT"])
+        assert refused.returncode == 2
+        assert f"MLFLOW_PORT={cluster.environment['MLFLOW_PORT']} is in use" in refused.stderr
+        assert not other.state.exists()
+    finally:
+        other.destroy()
+
+
+def test_a_token_that_is_missing_is_named(tmp_path: Path) -> None:
+    other = LocalCluster.at(tmp_path)
+    try:
+        refused = other.script("start", RAY_AUTH_TOKEN_PATH=str(tmp_path / "absent"))
+        assert refused.returncode == 2
+        assert f"RAY_AUTH_TOKEN_PATH={tmp_path / 'absent'} is not a file with a token" in refused.stderr
+        assert not list(other.state.glob("*.pid"))
+    finally:
+        other.destroy()
+
+
+def test_a_server_that_ends_at_its_start_takes_the_other_with_it(tmp_path: Path) -> None:
+    other = LocalCluster.at(tmp_path)
+    try:
+        refused = other.script("start", OBJECT_STORE_BYTES="1")
+        assert refused.returncode == 2
+        assert "ray ended at its start" in refused.stderr
+        assert "mlflow: stopped" in refused.stdout
+        assert not list(other.state.glob("*.pid"))
+    finally:
+        other.destroy()
+
+
+def join(cluster: LocalCluster, store: Path, storage: Path, address: str, **changes: str) -> tuple[float, str]:
+    """Seconds and standard error of `prism-ray run --address`, which must be refused."""
+    command = [f"{cluster.environment['BIN']}/prism-ray", "run", "search_spaces/smoke.yaml", "--store", str(store)]
+    started = time.monotonic()
+    done = cluster.run([*command, "--storage", str(storage), "--address", address], 300, **changes)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return time.monotonic() - started, done.stderr
+
+
+def test_a_wrong_token_is_refused_in_words(cluster: LocalCluster, simulated_store: Path, tmp_path: Path) -> None:
+    wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    seconds, said = join(cluster, simulated_store, tmp_path / "results", cluster.head, **wrong)
+    assert f"Ray cluster {cluster.head}: does not let this process in" in said
+    assert "RAY_AUTH_TOKEN_PATH" in said
+    assert "0" * 64 not in said
+    assert seconds < 60
+
+
+def test_an_address_that_is_no_head_is_refused(cluster: LocalCluster, simulated_store: Path, tmp_path: Path) -> None:
+    storage = tmp_path / "results"
+    seconds, said = join(cluster, simulated_store, storage, "127.0.0.1:1")
+    assert "--address 127.0.0.1:1: nobody listens there" in said
+    assert seconds < 60
+    assert not storage.exists()
+    _, said = join(cluster, simulated_store, storage, cluster.dashboard)
+    assert f"--address {cluster.dashboard}: is not the address of a Ray cluster; give HOST:PORT" in said
+    assert not storage.exists()
+
+
+def test_stop_ends_these_two_with_their_jobs_and_nobody_else(cluster: LocalCluster) -> None:
+    stranger = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        others = [
+            process for process in psutil.process_iter() if process.name() in ("gcs_server", "raylet", stranger.args[0])
+        ]
+        submitted = cluster.submit("sleep", "601", wait=False)
+        assert submitted.returncode == 0, submitted.stderr
+        wait_until(lambda: any(process.name() == "sleep" for process in cluster.processes()), "the job runs")
+        ours = cluster.processes()
+        groups = [cluster.group(name) for name in ("ray", "mlflow")]
+        others = [process for process in others if process not in ours]
+        assert len(ours) > 5
+
+        stopped = cluster.script("stop")
+        assert (stopped.returncode, stopped.stdout) == (0, "ray: stopped\nmlflow: stopped\n")
+        wait_until(lambda: not any(map(is_live, ours)), "all of the cluster's processes are gone")
+        assert not any(live_members(group) for group in groups)
+        assert stranger.poll() is None
+        assert others
+        assert all(map(is_live, others))
+        assert cluster.script("status").stdout == "ray: not running\nmlflow: not running\n"
+        assert cluster.script("stop").stdout == "ray: not running\nmlflow: not running\n"
+    finally:
+        os.killpg(stranger.pid, signal.SIGKILL)
+        stranger.wait()
+    assert not list((Path(cluster.environment["HOME"])).rglob("auth_token"))
+
+
+def test_a_process_that_got_an_old_number_is_left_alone(tmp_path: Path) -> None:
+    idle = LocalCluster.at(tmp_path)
+    idle.state.mkdir()
+    stranger = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    try:
+        (idle.state / "ray.pid").write_text(f"{stranger.pid} 1\n")
+        assert idle.script("status").stdout == "ray: not running\nmlflow: not running\n"
+        assert idle.script("stop").stdout == "ray: not running\nmlflow: not running\n"
+        assert stranger.poll() is None
+    finally:
+        os.killpg(stranger.pid, signal.SIGKILL)
+        stranger.wait()
+        idle.destroy()
+
+
+def test_what_the_script_does_not_know_is_refused(tmp_path: Path) -> None:
+    idle = LocalCluster.at(tmp_path)
+    try:
+        refused = idle.script("restart")
+        assert (refused.returncode, refused.stderr) == (
+            2,
+            "cluster.sh: usage: cluster/local/cluster.sh start | status | stop\n",
+        )
+    finally:
+        idle.destroy()
+
+
+def test_the_script_is_clean(tmp_path: Path) -> None:
+    shellcheck = Path(LocalCluster.at(tmp_path).environment["BIN"]) / "shellcheck"
+    checked = subprocess.run([shellcheck, REPOSITORY / "cluster/local/cluster.sh"], capture_output=True, text=True)
+    assert checked.stdout == ""
+
+
+def wait_until(holds: Any, what: str) -> None:
+    end = time.monotonic() + STOP_TIMEOUT_S
+    while not holds():
+        assert time.monotonic() < end, f"not within {STOP_TIMEOUT_S} s: {what}"
+        time.sleep(0.5)

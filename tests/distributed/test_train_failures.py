@@ -1,0 +1,108 @@
+"""What is said of a Ray Train run that fails, without starting one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import ray.train
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+
+from prism_ray.config import RunConfig
+from prism_ray.distributed import train as train_module
+from prism_ray.distributed.train import _worker, train_on_workers
+from prism_ray.distributed.trial import FAILURE_NAME, TrialTask, note_failure
+from prism_ray.errors import ConfigError, TrainingError
+from prism_ray.training.reporter import Placement
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> TrialTask:
+    return TrialTask("study", "arm", "0123456789abcdef", RunConfig(), tmp_path / "store", "d", tmp_path / "trial")
+
+
+def ends_with(monkeypatch: pytest.MonkeyPatch, end: object) -> None:
+    """Let Ray Train end in a way: an error to raise, or a call."""
+
+    class Trainer:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def fit(self) -> None:
+            if isinstance(end, Exception):
+                raise end
+            assert callable(end)
+            end()
+
+    monkeypatch.setattr(train_module, "TorchTrainer", Trainer)
+
+
+TRACEBACK = "[Rank 0 Error Snippet]:\nTraceback (most recent call last):\n  File ...\nOSError: full\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (
+            WorkerGroupError(TRACEBACK, {1: RuntimeError("peer"), 0: OSError(28, "No space left on device")}),
+            r"worker 0: OSError: \[Errno 28\] No space left on device",
+        ),
+        (WorkerGroupError("x", {1: MemoryError()}), "worker 1: MemoryError"),
+        (WorkerGroupError("x", {0: RuntimeError("first\nsecond")}), "worker 0: RuntimeError: first"),
+        (ControllerError(RuntimeError("no resources")), "no resources"),
+        (ray.train.TrainingFailedError("a\nb\n"), "b"),
+    ],
+)
+def test_the_reason_of_a_failure_is_one_line(
+    end: Exception, reason: str, task: TrialTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends_with(monkeypatch, end)
+    with pytest.raises(TrainingError, match=rf"^trial 0123456789abcdef \(arm, seed 2\): {reason}$"):
+        train_on_workers(task)
+
+
+def test_what_the_worker_noted_is_the_reason(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends_with(monkeypatch, lambda: note_failure(task, TrainingError("the loss is nan")))
+    with pytest.raises(TrainingError, match=r": TrainingError: the loss is nan$"):
+        train_on_workers(task)
+
+
+def test_the_reason_of_an_earlier_attempt_is_not_told_again(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    note_failure(task, TrainingError("the loss is nan"))
+    ends_with(monkeypatch, WorkerGroupError("x", {0: MemoryError()}))
+    with pytest.raises(TrainingError, match="MemoryError"):
+        train_on_workers(task)
+    assert not (task.folder / FAILURE_NAME).exists()
+
+
+def test_workers_that_leave_nothing(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends_with(monkeypatch, lambda: None)
+    with pytest.raises(TrainingError, match="its workers ended without a record in"):
+        train_on_workers(task)
+
+
+def test_only_a_loss_that_every_worker_computes_ends_without_another_attempt(
+    task: TrialTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_module, "worker_placement", lambda resources: Placement())
+
+    def fail(kind: type[Exception]) -> None:
+        def run(*_: object) -> None:
+            raise kind("why")
+
+        monkeypatch.setattr(train_module, "run_trial", run)
+        _worker({"task": task})
+
+    fail(TrainingError)  # does not raise: what raises is tried again
+    for kind in (ConfigError, OSError, MemoryError):
+        with pytest.raises(kind):
+            fail(kind)
+
+
+def test_a_failure_is_noted_with_its_kind(task: TrialTask) -> None:
+    note_failure(task, ConfigError("no such fold"))
+    assert json.loads((task.folder / FAILURE_NAME).read_text()) == {
+        "trial_id": "0123456789abcdef",
+        "kind": "ConfigError",
+        "reason": "no such fold",
+    }

@@ -1,0 +1,195 @@
+"""The record of a finished run: round trip, interrupted writing, and files that are damaged."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from prism_ray.config import RunConfig
+from prism_ray.errors import CheckpointError
+from prism_ray.model import load
+from prism_ray.splits import Split
+from prism_ray.store import GeneArrays
+from prism_ray.training import record as record_module
+from prism_ray.training.checkpoint import CHECKPOINT_NAME
+from prism_ray.training.loop import TrainResult, train
+from prism_ray.training.record import RESULT_NAME, TrialRecord, read_record, write_record
+
+Write = Callable[..., TrialRecord]
+
+
+@pytest.fixture(scope="module")
+def result(config: RunConfig, arrays: GeneArrays, split: Split) -> TrainResult:
+    return train(config, arrays, split)
+
+
+@pytest.fixture
+def write(config: RunConfig, arrays: GeneArrays, result: TrainResult) -> Write:
+    """Writes the record of one finished run, or of a result given, to a folder."""
+
+    def write_to(folder: Path, given: TrainResult = result) -> TrialRecord:
+        return write_record(
+            folder,
+            given,
+            arrays,
+            config,
+            trial_id="0123456789abcdef",
+            data_digest="d" * 64,
+            results_version=1,
+            n_workers=2,
+            device=torch.device("cpu"),
+        )
+
+    return write_to
+
+
+def test_what_is_written_is_read(
+    write: Write, config: RunConfig, arrays: GeneArrays, split: Split, result: TrainResult, tmp_path: Path
+) -> None:
+    folder = tmp_path / "trials" / "t"
+    written = write(folder)
+    record = read_record(folder)
+    assert record == written
+    assert record.config == config
+    assert record.fingerprint == config.fingerprint()
+    assert (record.trial_id, record.data_digest, record.results_version) == ("0123456789abcdef", "d" * 64, 1)
+    assert record.metrics == result.metrics
+    assert record.history() == result.history
+    assert record.n_parameters == result.n_parameters
+    assert (record.cost["n_workers"], record.cost["device"]) == (2, "cpu")
+    predictions = pd.read_parquet(folder / "test_predictions.parquet")
+    assert predictions["gene_id"].tolist() == arrays.gene_id[split.test].tolist()
+    assert predictions["chrom"].tolist() == arrays.chrom[split.test].tolist()
+    np.testing.assert_array_equal(predictions["prediction"], result.test_prediction)
+    np.testing.assert_array_equal(predictions["label"], arrays.label[split.test])
+    model = load(folder / "model")
+    for name, value in result.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    assert model.trained_on is not None
+    assert model.trained_on.run_config == config
+    assert {path.name for path in folder.iterdir()} == {
+        "result.json",
+        "history.json",
+        "model",
+        "test_predictions.parquet",
+    }
+
+
+def test_final_metrics_and_files_for_a_tracker(write: Write, tmp_path: Path) -> None:
+    record = write(tmp_path / "t")
+    final = record.final_metrics()
+    assert final["best/mse"] == record.metrics["val/mse"]
+    assert final["best/step"] == record.metrics["best_step"]
+    assert final["test/mse"] == record.metrics["test/mse"]
+    assert not any(name.startswith("val/") for name in final)
+    files = record.files()
+    assert set(files) == {"model/config.json", "model/model.safetensors", "test_predictions.parquet", "result.json"}
+    assert all(path.is_file() for path in files.values())
+
+
+def test_a_metric_that_is_not_a_number_survives(write: Write, result: TrainResult, tmp_path: Path) -> None:
+    import dataclasses
+
+    constant = dataclasses.replace(result, metrics={**result.metrics, "test/pearson_r": float("nan")})
+    record = write(tmp_path / "t", constant)
+    assert math.isnan(record.metrics["test/pearson_r"])
+
+
+def test_nothing_there_is_no_record(tmp_path: Path) -> None:
+    assert read_record(tmp_path) is None
+    assert read_record(tmp_path / "nowhere") is None
+
+
+class Killed(BaseException):
+    """Ends the writing from inside, as a kill would."""
+
+
+@pytest.mark.parametrize("n_files", [0, 1])
+def test_killed_between_files_is_unfinished_and_written_anew(
+    n_files: int, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    (folder / CHECKPOINT_NAME).write_bytes(b"state")
+    real = record_module._write_json
+    written: list[Path] = []
+
+    def dying(path: Path, content: Any) -> None:
+        if len(written) == n_files:
+            raise Killed
+        written.append(path)
+        real(path, content)
+
+    monkeypatch.setattr(record_module, "_write_json", dying)
+    with pytest.raises(Killed):
+        write(folder)
+    assert read_record(folder) is None
+    # The run can go on from its checkpoint: that is removed last of all.
+    assert (folder / CHECKPOINT_NAME).exists()
+    monkeypatch.undo()
+    record = write(folder)
+    assert read_record(folder) == record
+    assert not (folder / CHECKPOINT_NAME).exists()
+
+
+def test_the_model_of_an_earlier_attempt_is_replaced(
+    write: Write, config: RunConfig, arrays: GeneArrays, split: Split, result: TrainResult, tmp_path: Path
+) -> None:
+    earlier = train(config.model_copy(update={"seed": 22}), arrays, split)
+    folder = tmp_path / "t"
+    write(folder, earlier)
+    (folder / RESULT_NAME).unlink()
+    write(folder)
+    for name, value in result.model.state_dict().items():
+        assert torch.equal(load(folder / "model").state_dict()[name], value), name
+
+
+def cut(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+def edited(**changes: Any) -> Callable[[str], str]:
+    def change(text: str) -> str:
+        content = {**json.loads(text), **changes}
+        return json.dumps({name: value for name, value in content.items() if value is not None})
+
+    return change
+
+
+def unknown_setting(text: str) -> str:
+    content = json.loads(text)
+    content["config"]["model"]["n_state"] = content["config"]["model"].pop("n_states")
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut, "cannot be read ("),
+        (lambda text: "", "cannot be read ("),
+        (lambda text: "[]", "was written by another version of prism-ray"),
+        (edited(schema=2), "was written by another version of prism-ray"),
+        (edited(metrics=None), "does not hold just config, cost, data_digest, "),
+        (edited(extra=1), "does not hold just config, cost, data_digest, "),
+        (edited(config=5), "config: 5: input should be"),
+        (unknown_setting, "config.model.n_state: is not a known field; use one of "),
+    ],
+)
+def test_a_damaged_result_is_refused(damage: Callable[[str], str], message: str, write: Write, tmp_path: Path) -> None:
+    write(tmp_path / "t")
+    path = tmp_path / "t" / RESULT_NAME
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(CheckpointError) as caught:
+        read_record(tmp_path / "t")
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ")
+    assert message in text
+    assert text.endswith("move this folder away to train the run again")
