@@ -66,16 +66,19 @@ check_token() {
   fi
 }
 
-wait_for() {
-  local name=$1 url=$2 waited=0
-  until "$BIN/python" - "$url" 2>/dev/null <<'PY'
-import sys, urllib.error, urllib.request
-try:
-    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(sys.argv[1], timeout=2)
-except urllib.error.HTTPError as answer:
-    sys.exit(answer.code >= 500)  # a server that asks for a token is up
+mlflow_ready() {
+  "$BIN/python" - "http://127.0.0.1:$MLFLOW_PORT/health" 2>/dev/null <<'PY'
+import sys, urllib.request
+urllib.request.build_opener(urllib.request.ProxyHandler({})).open(sys.argv[1], timeout=2)
 PY
-  do
+}
+
+# Written by `ray start` when all of the head's processes run, the dashboard among them, which answers long before.
+ray_ready() { [ -f "$RAY_FOLDER/ray_current_cluster" ]; }
+
+wait_for() {
+  local name=$1 waited=0
+  until "${name}_ready"; do
     alive "$name" || { tail -n 20 "$STATE/$name.log" >&2; die "$name ended at its start; see $STATE/$name.log"; }
     [ "$waited" -lt "$READY_TIMEOUT_S" ] || die "$name did not answer within $READY_TIMEOUT_S s; see $STATE/$name.log"
     sleep 1
@@ -97,6 +100,7 @@ start() {
   [ -O "$RAY_FOLDER" ] || die "$RAY_FOLDER belongs to someone else; set RAY_FOLDER to a folder of yours"
   chmod 700 "$RAY_FOLDER"
   check_token
+  rm -f "$RAY_FOLDER/ray_current_cluster"
   trap stop EXIT   # one server without the other is no use
   launch mlflow "$BIN/mlflow" server --host 127.0.0.1 --port "$MLFLOW_PORT" --workers 1 \
     --backend-store-uri "sqlite:///$STATE/mlflow.db" --artifacts-destination "$STATE/mlartifacts"
@@ -105,8 +109,8 @@ start() {
     --include-dashboard true --dashboard-host 127.0.0.1 --dashboard-port "$DASHBOARD_PORT" \
     --dashboard-agent-listen-port 0 --ray-client-server-port "$(free_port)" --min-worker-port 0 --max-worker-port 0 \
     --num-cpus "$N_CPUS" --object-store-memory "$OBJECT_STORE_BYTES" --temp-dir "$RAY_FOLDER"
-  wait_for mlflow "http://127.0.0.1:$MLFLOW_PORT/health"
-  wait_for ray "http://127.0.0.1:$DASHBOARD_PORT/api/version"
+  wait_for ray
+  wait_for mlflow
   trap - EXIT
   cat <<TEXT
 Ray dashboard and jobs   http://127.0.0.1:$DASHBOARD_PORT
@@ -120,20 +124,41 @@ Submit a study:
 TEXT
 }
 
+# Process groups of a server: its own, and those that Ray gave to workers and jobs below it.
+groups_of() {
+  ps -eo pid=,ppid=,pgid= | awk -v top="$1" '
+    { parent[$1] = $2; group[$1] = $3 }
+    END { for (pid in parent) { up = pid; while (up in parent && group[up] != top) up = parent[up]
+                                if (up in parent) print group[pid] } }' | sort -u
+}
+
+signal_all() {
+  local signal=$1 group
+  shift
+  for group in "$@"; do kill "-$signal" -- "-$group" 2>/dev/null || true; done
+}
+
+any_alive() {
+  local group
+  for group in "$@"; do if kill -0 -- "-$group" 2>/dev/null; then return 0; fi; done
+  return 1
+}
+
 stop_one() {
-  local name=$1 group waited=0
+  local name=$1 waited=0 leader groups
   if ! alive "$name"; then
     rm -f "$STATE/$name.pid"
     echo "$name: not running"
-    return
+    return 0
   fi
-  read -r group _ <"$STATE/$name.pid"
-  kill -TERM -- "-$group"
-  while alive "$name" && [ "$waited" -lt "$STOP_TIMEOUT_S" ]; do
+  read -r leader _ <"$STATE/$name.pid"
+  mapfile -t groups < <(groups_of "$leader")
+  signal_all TERM "${groups[@]}"
+  while any_alive "${groups[@]}" && [ "$waited" -lt "$STOP_TIMEOUT_S" ]; do
     sleep 1
     waited=$((waited + 1))
   done
-  if alive "$name"; then kill -KILL -- "-$group"; fi
+  signal_all KILL "${groups[@]}"
   rm -f "$STATE/$name.pid"
   echo "$name: stopped"
 }

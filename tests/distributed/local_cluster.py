@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -98,7 +99,9 @@ class LocalCluster:
         """`ray job submit` of the repository's root, as the script's own text says, to the end of the job."""
         command = [f"{self.environment['BIN']}/ray", "job", "submit", "--address", self.dashboard]
         command += ["--working-dir", "."] + ([] if wait else ["--no-wait"])
-        command += ["--runtime-env-json", json.dumps({"env_vars": {"PRISM_RAY_GIT_COMMIT": COMMIT}}), "--"]
+        # The second is one that a driver sets too, and Ray refuses to be told a variable twice.
+        given = {"PRISM_RAY_GIT_COMMIT": COMMIT, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+        command += ["--runtime-env-json", json.dumps({"env_vars": given}), "--"]
         return self.run([*command, *entrypoint], JOB_TIMEOUT_S, RAY_AUTH_MODE="token")
 
     def group(self, name: str) -> int:
@@ -117,7 +120,7 @@ class LocalCluster:
             self.script("stop")
             for group in left:
                 if live_members(group):
-                    os.killpg(group, 9)
+                    os.killpg(group, signal.SIGKILL)
         shutil.rmtree(self.environment["RAY_FOLDER"], ignore_errors=True)
 
     def ask(self, endpoint: str, **body: Any) -> dict[str, Any]:
