@@ -38,7 +38,7 @@ def draw_forest(info: pd.DataFrame, header: StudyHeader) -> Figure:
     )
     several = info["cell_type"].nunique() > 1
     names = [f"{row.arm} ({row.cell_type})" if several else str(row.arm) for row in info.itertuples()]
-    axis.set_yticks(rows, [f"{name}, n = {n}" for name, n in zip(names, info["n_pairs"], strict=True)])
+    axis.set_yticks(rows, [f"{name} ({n} pairs)" for name, n in zip(names, info["n_pairs"], strict=True)])
     axis.set_ylim(len(info) - 0.5, -0.5)
     axis.set_xlabel(f"difference in {header.metric} from {header.baseline}")
     return figure
