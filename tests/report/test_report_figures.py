@@ -131,7 +131,7 @@ def test_forest_is_the_paired_part_of_the_table(trials: pd.DataFrame) -> None:
     assert info["arm"].tolist() == ["n2", "n8"]
     assert info["difference"].tolist() == pytest.approx([-0.1, -0.1])
     (axis,) = draw_forest(info, HEADER).axes
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["n2, n = 3", "n8, n = 3"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["n2 (3 pairs)", "n8 (3 pairs)"]
     assert axis.containers[0].lines[0].get_xdata().tolist() == pytest.approx([-0.1, -0.1])
     assert "6 pairs in all" in forest_caption(info, HEADER)
     assert "Arms left of the line do better" in forest_caption(info, HEADER)
