@@ -1,0 +1,55 @@
+"""The selective scan as one writes it first in PyTorch: a loop that indexes every position, under autograd.
+
+The gradient of `x[:, t]` is a tensor of zeros as long as x for every t, so its backward pass is quadratic in L. The
+package's reference kernel unbinds its inputs once and is several times faster; both are baselines of scan.py.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from prism_ray.model.scan import registry
+from prism_ray.model.scan.reference import causal_conv_silu, gated_sum
+
+__all__ = ["NAME", "causal_conv_silu", "gated_sum", "projected_scan", "register", "selective_scan"]
+
+NAME = "plain loop"
+
+
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor, reverse: bool
+) -> Tensor:
+    """As `prism_ray.model.scan.selective_scan`."""
+    step = F.softplus(delta + delta_bias)
+    n_positions = u.shape[1]
+    state = u.new_zeros(u.shape[0], u.shape[2], A.shape[1])
+    outputs = [state[..., 0]] * n_positions
+    for t in range(n_positions - 1, -1, -1) if reverse else range(n_positions):
+        decay = torch.exp(step[:, t, :, None] * A)
+        state = decay * state + (step[:, t] * u[:, t])[..., None] * B[:, t, None]
+        outputs[t] = (state * C[:, t, None]).sum(dim=-1)
+    return torch.stack(outputs, dim=1) + D * u
+
+
+def projected_scan(
+    u: Tensor, projected: Tensor, step_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor, reverse: bool
+) -> Tensor:
+    """As `prism_ray.model.scan.projected_scan`."""
+    n_state = A.shape[1]
+    low_rank, B, C = torch.split(projected, [step_weight.shape[1], n_state, n_state], dim=-1)
+    return selective_scan(u, F.linear(low_rank, step_weight), A, B, C, D, delta_bias, reverse)
+
+
+def register() -> None:
+    """Make the loop a kernel of this process, by its name."""
+    import sys
+
+    kernel = registry.Kernel(
+        name=NAME,
+        serves="any device, any floating dtype; slower still",
+        supports=lambda device, dtype: dtype.is_floating_point,
+        operations=lambda: sys.modules[__name__],  # type: ignore[return-value]
+    )
+    registry.KERNELS = (*registry.KERNELS, kernel)
