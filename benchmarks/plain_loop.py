@@ -6,6 +6,8 @@ package's reference kernel unbinds its inputs once and is several times faster; 
 
 from __future__ import annotations
 
+import sys
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,12 +46,10 @@ def projected_scan(
 
 def register() -> None:
     """Make the loop a kernel of this process, by its name."""
-    import sys
-
     kernel = registry.Kernel(
         name=NAME,
         serves="any device, any floating dtype; slower still",
         supports=lambda device, dtype: dtype.is_floating_point,
-        operations=lambda: sys.modules[__name__],  # type: ignore[return-value]
+        operations=lambda: sys.modules[__name__],
     )
     registry.KERNELS = (*registry.KERNELS, kernel)
