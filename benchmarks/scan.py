@@ -162,11 +162,22 @@ def compare_scan(sizes: Sizes, baseline: str, *, backward: bool) -> Row:
     return Row(f"{what}, {baseline}", *loop, *fast, largest_error(results["numba"], results[baseline]))
 
 
-def training_step(sizes: Sizes, n_layers: int, kernel: str) -> Callable[[], object]:
-    """One whole optimiser step, ready to run: forward of n + 1 copies, losses, backward, clip, AdamW."""
+def training_step(
+    sizes: Sizes, n_layers: int, kernel: str, change: Callable[[Prism], object] | None = None
+) -> Callable[[], object]:
+    """One whole optimiser step, ready to run: forward of n + 1 copies, losses, backward, clip, AdamW.
+
+    Args:
+        sizes: sizes of model and batch.
+        n_layers: layers, instead of those of `sizes`.
+        kernel: what runs the blocks' operations.
+        change: done to the model before the first step.
+    """
     config = ModelConfig(d_model=sizes.d_model, n_layers=n_layers, n_states=sizes.n_states, d_state=sizes.n_state)
     model = Prism(config, InputShape(n_signals=3, n_scalars=9), seed=7).train()
     set_kernel(model, kernel)
+    if change is not None:
+        change(model)
     optimizer = torch.optim.AdamW(parameter_groups(model, 1.0e-6), lr=5.0e-4, betas=(0.9, 0.95))
     generator = torch.Generator().manual_seed(7)
     along = (sizes.batch_size, sizes.n_positions)

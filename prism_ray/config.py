@@ -20,6 +20,9 @@ from prism_ray.errors import ConfigError, FaultList, did_you_mean
 Real = Annotated[float, Field(allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1)]
 
+MOST_CNN_LAYERS = 16
+"""Layers of a dilated `cnn`: the dilation doubles with each, so that the last one reaches 32 kb to either side."""
+
 
 class DataConfig(StrictModel):
     """What a run reads: which cell type and fold, which inputs, how long a window."""
@@ -63,18 +66,21 @@ class DataConfig(StrictModel):
 class ModelConfig(StrictModel):
     """The network. Defaults are the published ones (arXiv 2602.21550 and its official implementation)."""
 
-    backbone: Literal["caduceus"] = "caduceus"
-    """Sequence backbone; `caduceus` is the bidirectional Mamba."""
+    backbone: Literal["caduceus", "mamba", "cnn"] = "caduceus"
+    """Sequence backbone: `caduceus` is the bidirectional Mamba, `mamba` runs from left to right only, `cnn` stacks
+    residual convolutions whose dilation doubles from layer to layer."""
     d_model: int = Field(default=128, ge=1)
     """Channels of the embedding, D."""
     n_layers: int = Field(default=4, ge=1)
-    """Number of bidirectional blocks."""
+    """Number of blocks; at most 16 of a `cnn`, whose last dilation is 2^(n_layers - 1)."""
     d_state: int = Field(default=16, ge=1)
-    """State size of the selective scan a channel."""
+    """State size of the selective scan a channel; without effect in a `cnn`."""
     d_conv: int = Field(default=4, ge=1)
-    """Width of the depthwise convolution, in positions."""
+    """Width of a Mamba block's depthwise convolution, in positions; without effect in a `cnn`."""
     expand: int = Field(default=2, ge=1)
     """Inner channels of a block as a multiple of `d_model`."""
+    cnn_width: int = Field(default=5, ge=1)
+    """Taps of a `cnn` block's dilated convolution, odd; without effect in other backbones."""
     n_states: int = Field(default=2, ge=0, le=64)
     """Number of learned background chromatin states, n ("confounders"); 0 is plain training."""
     confounder_channels: int = Field(default=8, ge=1)
@@ -88,6 +94,22 @@ class ModelConfig(StrictModel):
     centre_bp: int = Field(default=2000, ge=1)
     """Positions around the TSS that the head averages over, in bp; clamped to the window."""
 
+    @field_validator("cnn_width")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"{value} is even; a position sees as many on its left as on its right, use an odd number")
+        return value
+
+    @model_validator(mode="after")
+    def _dilation_is_bounded(self) -> ModelConfig:
+        if self.backbone == "cnn" and self.n_layers > MOST_CNN_LAYERS:
+            raise ValueError(
+                f"n_layers {self.n_layers} of a cnn would reach {2 ** (self.n_layers - 1):,} bp beyond a position; "
+                f"use at most {MOST_CNN_LAYERS}"
+            )
+        return self
+
     @model_validator(mode="after")
     def _adjusted_needs_states(self) -> ModelConfig:
         if self.n_states == 0 and self.predict_with == "adjusted":
@@ -95,6 +117,10 @@ class ModelConfig(StrictModel):
                 "predict_with: adjusted needs n_states >= 1; without background states there is no adjusted path"
             )
         return self
+
+
+_WITHOUT_EFFECT = {"caduceus": ("cnn_width",), "mamba": ("cnn_width",), "cnn": ("d_state", "d_conv")}
+"""Settings of a model that its backbone does not read."""
 
 
 class LossConfig(StrictModel):
@@ -145,6 +171,9 @@ class TrainingConfig(StrictModel):
     """Genes a step over all workers together."""
     validate_every_epochs: Real = Field(default=0.5, gt=0)
     """Epochs between validations; the last step is always validated."""
+    shuffle_genes: int = Field(default=0, ge=0)
+    """Genes that are shuffled together, rounded up to whole batches: blocks of 64 neighbouring genes come in a random
+    order and are shuffled within windows of this many genes. 0: an epoch is one shuffle of all training genes."""
     precision: Literal["bf16", "float32"] = "bf16"
     """`bf16`: mixed precision by autocast, with float32 weights, scan state and norms."""
 
@@ -175,6 +204,11 @@ class RunConfig(StrictModel):
         elif self.model.n_states == 1:
             # The diversity of a single state is 0 by definition, and one state is its own average.
             del settings["loss"]["beta"], settings["model"]["average"]
+        for name in _WITHOUT_EFFECT[self.model.backbone]:
+            del settings["model"][name]
+        if self.training.shuffle_genes == 0:
+            # Keeps the fingerprints from before there were windows.
+            del settings["training"]["shuffle_genes"]
         settings["model"]["centre_bp"] = min(self.model.centre_bp, self.data.window_bp)
         return settings
 

@@ -173,7 +173,7 @@ def _fault(detail: ErrorDetails, inner: Place, model: type[BaseModel], where: st
     given = detail["input"]
     kind = detail["type"]
     if kind == "extra_forbidden":
-        return Fault(where, "is not a known field", did_you_mean(str(inner[-1]), fields_at(model, inner[:-1])))
+        return Fault(where, "is not a known field", did_you_mean(str(inner[-1]), fields_at(model, detail["loc"][:-1])))
     if kind == "missing":
         return Fault(where, "is missing", "this field is required")
     if kind == "invalid_key":
@@ -208,14 +208,27 @@ _TAGS = frozenset({"str", "int", "float", "bool", "none"})
 
 
 def fields_at(model: type[BaseModel], place: Iterable[str | int]) -> list[str]:
-    """Names of the fields that a model allows at a place inside it; empty where it takes any name."""
+    """Names of the fields that a model allows at a place inside it; empty where it takes any name.
+
+    Args:
+        model: the model.
+        place: of what is inside; where it names the branch of a union, the fields are those of this branch.
+    """
     current: Any = model
     for part in place:
-        current = _annotation_inside(current, part)
+        current = _branch(current, part) if _is_union_tag(part) else _annotation_inside(current, part)
     current = _inner_model(current)
     if isinstance(current, type) and issubclass(current, BaseModel):
         return list(current.model_fields)
     return []
+
+
+def _branch(annotation: Any, tag: str | int) -> Any:
+    """Branch of a union that has a tag; the union itself where none has."""
+    for branch in get_args(annotation):
+        if any(getattr(mark, "tag", None) == tag for mark in getattr(branch, "__metadata__", ())):
+            return branch
+    return annotation
 
 
 def _annotation_inside(annotation: Any, part: str | int) -> Any:

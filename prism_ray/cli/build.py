@@ -28,13 +28,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Build the store and print its report; returns the exit code."""
+    """Build the store, print its report and draw its quality page; returns the exit code."""
+    import prism_ray.store
     from prism_ray.distributed.build import build_store
+    from prism_ray.report.store_quality import QUALITY_NAME, write_store_report
 
     with _progress() as on_progress:
         report = build_store(args.catalog, args.out, args.window_bp, args.workers, on_progress)
     print(report.to_text())
-    print(f"store: {args.out}")
+    print(f"store: {args.out}", flush=True)
+    # The store is whole by now: should drawing fail, `prism-ray store report` makes the page from it.
+    page = write_store_report(prism_ray.store.open(args.out), args.out / QUALITY_NAME)
+    print(f"quality report: {page}")
     return 0
 
 

@@ -19,6 +19,26 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint-every", type=int, default=0, metavar="STEPS", help="checkpoints besides those at validations"
     )
+    parser.add_argument(
+        "--micro-batch",
+        type=int,
+        default=0,
+        metavar="GENES",
+        help="genes a worker computes at a time, of its share of a batch; the batch, and so the result, stays the same "
+        "(default: all of it, halved where memory is short)",
+    )
+    parser.add_argument(
+        "--checkpoint-activations",
+        action="store_true",
+        help="compute hidden states twice instead of keeping them: long windows in less memory "
+        "(default: where nothing else fits)",
+    )
+    parser.add_argument(
+        "--loading",
+        choices=("auto", "cache", "stream"),
+        default="auto",
+        help="how trials get their genes: decoded once a node, or read ahead while they train (default: by their size)",
+    )
     parser.add_argument("--address", help="Ray cluster to join (default: RAY_ADDRESS, else a local one)")
 
 
@@ -31,4 +51,6 @@ def trial_resources(args: argparse.Namespace) -> TrialResources:
         cpus_per_worker=args.cpus_per_worker,
         gpus_per_worker=args.gpus_per_worker,
         checkpoint_every_steps=args.checkpoint_every,
+        micro_batch=args.micro_batch,
+        checkpoint_activations=args.checkpoint_activations,
     )

@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         resources=trial_resources(args),
         max_concurrent=args.max_concurrent,
         address=args.address,
+        loading=args.loading,
         command=f"prism-ray {shlex.join(sys.argv[1:])}",
     )
     print(f"{study.name}: {study.question}", file=sys.stderr)

@@ -1,8 +1,9 @@
-"""`prism-ray store`: what a feature store holds, and whether its bytes are still those that were written."""
+"""`prism-ray store`: what a feature store holds, whether its bytes are unchanged, whether its data make sense."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     info.set_defaults(command=run_info)
     verify = actions.add_parser("verify", help="hash every file: finds any byte that was changed")
     verify.set_defaults(command=run_verify)
-    for action in (info, verify):
+    report = actions.add_parser("report", help="one page with plots and warnings: do tracks, labels and genome agree?")
+    report.add_argument("--out", type=Path, metavar="FILE", help="page to write (default: quality.html in the store)")
+    report.set_defaults(command=run_report)
+    adding = actions.add_parser(
+        "add-signal",
+        help="add a track of a catalog to a store; what is there is not touched",
+        description="Add a track to every cell type that the catalog gives it for and the store has without it.",
+    )
+    adding.set_defaults(command=run_add_signal)
+    for action in (info, verify, report, adding):
         action.add_argument("store", type=Path, metavar="STORE", help="folder of the store")
+    adding.add_argument("catalog", type=Path, metavar="CATALOG", help="catalog that names the track")
+    adding.add_argument("signal", metavar="SIGNAL", help="name of the track in the catalog")
+    adding.add_argument("--workers", type=int, help="partitions written at a time (default: as many as there are CPUs)")
 
 
 def run_info(args: argparse.Namespace) -> int:
@@ -41,23 +54,58 @@ def run_verify(args: argparse.Namespace) -> int:
 
     store = prism_ray.store.open(args.store)
     store.verify()
-    n_bytes = sum(entry.bytes for entry in store.description.files)
-    print(f"{args.store}: {len(store.description.files)} files, {n_bytes / 1e6:,.1f} MB: all as they were written")
+    files = store.description.all_files
+    n_bytes = sum(entry.bytes for entry in files)
+    print(f"{args.store}: {len(files)} files, {n_bytes / 1e6:,.1f} MB: all as they were written")
+    return 0
+
+
+def run_report(args: argparse.Namespace) -> int:
+    """Write the quality report of a store and say what it warns of; returns the exit code."""
+    import prism_ray.store
+    from prism_ray.report.store_quality import QUALITY_NAME, write_store_report
+
+    store = prism_ray.store.open(args.store)
+    print(f"quality report: {write_store_report(store, args.out or args.store / QUALITY_NAME)}")
+    return 0
+
+
+def run_add_signal(args: argparse.Namespace) -> int:
+    """Add a track to a store, and make its quality report anew; returns the exit code."""
+    import prism_ray.store
+    from prism_ray.distributed.add_signal import add_signal
+    from prism_ray.report.store_quality import QUALITY_NAME, write_store_report
+
+    def say(message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    for cell_type, found in add_signal(args.store, args.catalog, args.signal, args.workers, say).items():
+        r = "constant" if found.correlation is None else f"{found.correlation:.3f}"
+        missing = f"{found.missing_fraction or 0:.2%} of its bases missing"
+        print(f"{cell_type}: {args.signal} added; {missing}, r with the label at the TSS {r}")
+    store = prism_ray.store.open(args.store)
+    print(
+        f"store: {args.store}, digest now {store.digest[:12]}: trials of before belong to the store without the track"
+    )
+    print(f"quality report: {write_store_report(store, args.store / QUALITY_NAME)}")
     return 0
 
 
 def _overview(store: Store) -> list[str]:
     description = store.description
-    n_bytes = sum(entry.bytes for entry in description.files)
+    n_bytes = sum(entry.bytes for entry in description.all_files)
     dna = description.sequence
     folds = ", ".join(store.folds.names)
+    turned = "in the direction of each gene" if description.strand_aware else "on the forward strand"
+    masked = description.blacklist
     return [
         f"{store.path}: {description.name}, assembly {description.assembly}, schema {description.schema_version}",
         f"digest   {store.digest}",
-        f"window   {store.window_bp:,} bp, rings {' '.join(str(bound) for bound in description.ring_bounds)}",
-        f"files    {len(description.files)}, {n_bytes / 1e6:,.1f} MB",
+        f"window   {store.window_bp:,} bp, {turned}, rings {' '.join(str(bound) for bound in description.ring_bounds)}",
+        f"files    {len(description.all_files)}, {n_bytes / 1e6:,.1f} MB",
         f"builder  prism-ray {description.builder_version}",
         f"DNA      {'none' if dna is None else f'{dna.file} (md5 {dna.md5})'}",
+        f"masked   {'nothing' if masked is None else f'{masked.file} (md5 {masked.md5})'}",
         f"scalars  {', '.join(store.scalar_names) or 'none'}",
         f"folds    {folds}",
     ]
@@ -75,6 +123,7 @@ def _cell_type(store: Store, name: str) -> list[str]:
         if source is not None:
             accession = f", {source.accession}" if source.accession else ""
             kept = f"{signal.role}, transform {signal.transform}, {signal.dtype}"
+            kept += "".join(f", {name} {value}" for name, value in source.settings.items() if value is not None)
             lines.append(f"  {signal.name:<16} {kept}; {source.file} (md5 {source.md5}{accession})")
     labels = store.genes(name)["label"].to_numpy()
     lines.append(f"  label: {cell.label.source}, transform {cell.label.transform}")

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         resources=trial_resources(args),
         address=args.address,
+        loading=args.loading,
     )
     record = train_config(args.config, settings)
     for name, value in record.metrics.items():

@@ -7,30 +7,23 @@ can reach; the driver counts, reports and renames. A build that was interrupted 
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import ray
-import ray.data
-from ray.exceptions import RayError, RayTaskError
-
 from prism_ray.distributed.build_plan import BuildPlan, plan_build
-from prism_ray.distributed.build_worker import FAULTS, PARTITION, PartitionBuilder
+from prism_ray.distributed.build_worker import PartitionBuilder, PrecisionMeter
+from prism_ray.distributed.partition_run import run_partitions
 from prism_ray.distributed.runtime import ray_runtime
-from prism_ray.errors import ConfigError, Fault, FaultList, InputError, StoreError
-from prism_ray.store.precision import Rounding, check_loss
+from prism_ray.errors import FaultList, StoreError
+from prism_ray.store.precision import Rounding, check_loss, fits_float16
 from prism_ray.store.quality import BuildReport, cell_type_report
+from prism_ray.store.schema import Dtype
 from prism_ray.store.staging import Staging, refuse_existing
 from prism_ray.store.tally import PartitionRecord
 
 __all__ = ["BuildProgress", "BuildReport", "build_store"]
-
-
-_MOST_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -84,16 +77,58 @@ def build_store(
     out = Path(out)
     refuse_existing(out)
     plan = plan_build(Path(catalog_path), window_bp)
-    with Staging(out, plan.key) as staging:
+    with ExitStack() as stack:
         counter = _Counter(plan, on_progress)
+        if any(plan.undecided(cell_type) for cell_type in plan.cell_types):
+            stack.enter_context(ray_runtime())
+            plan = _with_measured_types(plan, n_workers, counter)
+        staging = stack.enter_context(Staging(out, plan.key))
         if staging.discarded:
             counter.say("discarded what an earlier build of other data, window or version had left")
-        todo = [number for number in range(len(plan.partitions)) if _record(plan, staging, number) is None]
-        counter.skip(set(range(len(plan.partitions))) - set(todo))
+        sizes = {number: partition.n_genes for number, partition in enumerate(plan.partitions)}
+        todo = {number: size for number, size in sizes.items() if _record(plan, staging, number) is None}
+        counter.skip(sizes.keys() - todo.keys())
         if todo:
-            with _quiet(), ray_runtime():
-                _run_all(plan, staging, todo, n_workers, counter)
+            stack.enter_context(ray_runtime())
+            run_partitions(
+                PartitionBuilder,
+                (plan, str(staging.path)),
+                todo,
+                n_workers,
+                lambda number, _: counter.done(number),
+                counter.say,
+                str(staging.path),
+            )
         return _finish(plan, staging, _records(plan, staging))
+
+
+def _with_measured_types(plan: BuildPlan, n_workers: int | None, counter: _Counter) -> BuildPlan:
+    """The plan with a type for each signal whose catalog says auto: float16 where that loses little enough.
+
+    All values are measured, in every cell type: one type a signal is what a store has.
+    """
+    sizes = {
+        number: partition.n_genes
+        for number, partition in enumerate(plan.partitions)
+        if plan.undecided(partition.cell_type)
+    }
+    totals: dict[tuple[str, str], Rounding] = {}
+
+    def add(number: int, result: str) -> None:
+        cell_type = plan.partitions[number].cell_type
+        for name, part in json.loads(result).items():
+            key = (cell_type, name)
+            totals[key] = totals.get(key, Rounding()) + Rounding.model_validate(part)
+
+    counter.say(f"measuring what float16 would cost ({len(sizes)} partitions)")
+    run_partitions(PrecisionMeter, (plan,), sizes, n_workers, add, counter.say, str(plan.catalog.path))
+    chosen: dict[str, Dtype] = {}
+    for name in dict.fromkeys(name for _, name in totals):
+        small = all(fits_float16(total) for (_, other), total in totals.items() if other == name)
+        chosen[name] = "float16" if small else "float32"
+        worst = max(total.loss for (_, other), total in totals.items() if other == name)
+        counter.say(f"{name} is stored as {chosen[name]}: float16 would lose {worst:.1e} of its standard deviation")
+    return plan.with_types(chosen)
 
 
 def _record(plan: BuildPlan, staging: Staging, number: int) -> PartitionRecord | None:
@@ -146,86 +181,6 @@ class _Counter:
         self._n_done += 1
         self._n_genes_done += partition.n_genes
         self.say(f"{partition.cell_type} {partition.chrom}: {partition.n_genes} genes")
-
-
-def _run_all(plan: BuildPlan, staging: Staging, todo: Sequence[int], n_workers: int | None, counter: _Counter) -> None:
-    """Write the partitions `todo`, going on where a worker was lost, a bounded number of times."""
-    n_cpus = max(1, int(ray.cluster_resources().get("CPU", 0)))
-    _refuse_too_many(n_workers, n_cpus)
-    left = list(todo)
-    for attempt in range(1, _MOST_ATTEMPTS + 1):
-        try:
-            for number in _run(plan, staging, left, n_workers or n_cpus):
-                left.remove(number)
-                counter.done(number)
-            return
-        except RayTaskError:
-            # A worker's own code failed, which no input should cause: its traceback is what is needed.
-            raise
-        except RayError as problem:
-            reason = f"a worker of the build was lost ({str(problem).strip().splitlines()[0]})"
-            if attempt == _MOST_ATTEMPTS:
-                faults = FaultList()
-                faults.add(str(staging.path), f"{reason}, {attempt} times", "run the same command to go on")
-                faults.raise_if_any(StoreError)
-            counter.say(f"{reason}; going on with the {len(left)} partitions that are left")
-
-
-def _run(plan: BuildPlan, staging: Staging, todo: Sequence[int], n_workers: int) -> Iterator[int]:
-    """Numbers of partitions as they are written.
-
-    Raises:
-        InputError: what a worker found wrong.
-        RayError: a worker was lost.
-    """
-    # Large ones first: at the end of the build no worker is left alone with one.
-    order = sorted(todo, key=lambda number: -plan.partitions[number].n_genes)
-    items = ray.data.from_items([{PARTITION: number} for number in order], override_num_blocks=len(order))
-    with warnings.catch_warnings():
-        # The only way to say max_restarts; the versions of Ray that are allowed have it.
-        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-        done = items.map_batches(
-            PartitionBuilder,
-            fn_constructor_args=(plan, str(staging.path)),
-            batch_size=1,
-            batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=min(n_workers, len(order))),
-            num_cpus=1,
-            # Ray Data would restart a worker without end, for example one that needs more memory than there is.
-            max_restarts=0,
-        )
-    for row in done.iter_rows():
-        faults = FaultList()
-        faults.extend(Fault(**fault) for fault in json.loads(row[FAULTS]))
-        faults.raise_if_any(InputError)
-        yield int(row[PARTITION])
-
-
-def _refuse_too_many(n_workers: int | None, n_cpus: int) -> None:
-    faults = FaultList()
-    if n_workers is not None and n_workers < 1:
-        faults.add("workers", f"{n_workers} is not a number of workers", "use 1 or more")
-    elif n_workers is not None and n_workers > n_cpus:
-        faults.add("workers", f"{n_workers} is more than the cluster's {n_cpus} CPUs", f"use at most {n_cpus}")
-    faults.raise_if_any(ConfigError)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray Data without output of its own, for the time of the block: its errors are raised, not only logged."""
-    with warnings.catch_warnings():
-        # Ray's own defaults set fields that Ray deprecates.
-        warnings.filterwarnings("ignore", r"`use_\w+` is deprecated", DeprecationWarning)
-        context = ray.data.DataContext.get_current()
-    logger = logging.getLogger("ray.data")
-    bars, level = context.enable_progress_bars, logger.level
-    context.enable_progress_bars = False
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        context.enable_progress_bars = bars
-        logger.setLevel(level)
 
 
 def _finish(plan: BuildPlan, staging: Staging, records: Sequence[PartitionRecord]) -> BuildReport:

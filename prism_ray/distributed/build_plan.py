@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
 from prism_ray import __version__
 from prism_ray.errors import CatalogError, FaultList
 from prism_ray.features.catalog import Catalog, CatalogData, CellTypeData, check_catalog, load_catalog, source_digests
-from prism_ray.features.sources import CellType, SignalSource
+from prism_ray.features.source_parts import LabelBigWig, LabelTable, SignalSource
+from prism_ray.features.sources import CellType
+from prism_ray.store.layout import Layout
 from prism_ray.store.rings import ring_bounds
 from prism_ray.store.schema import (
     SCHEMA_VERSION,
     CellTypeDescription,
+    Dtype,
     FileEntry,
     LabelDescription,
     SignalDescription,
     SourceDescription,
     StoreDescription,
 )
-from prism_ray.store.write import Layout
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class BuildPlan:
         md5s: MD5 of every file, by its path.
         catalog_digest: digest of the catalog and its files.
         partitions: in store order.
+        chosen: stored type of each signal whose catalog says auto, once it is measured.
     """
 
     catalog: Catalog
@@ -67,21 +71,37 @@ class BuildPlan:
     md5s: dict[str, str]
     catalog_digest: str
     partitions: tuple[Partition, ...]
+    chosen: Mapping[str, Dtype] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """Identifies the files that the build writes: a build of the same key may go on from them."""
-        parts = (SCHEMA_VERSION, __version__, self.catalog_digest, str(self.window_bp))
+        chosen = ",".join(f"{name}={dtype}" for name, dtype in sorted(self.chosen.items()))
+        parts = (SCHEMA_VERSION, __version__, self.catalog_digest, str(self.window_bp), chosen)
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def layout(self, cell_type: str) -> Layout:
         """Columns of the files of a cell type."""
         return Layout(
             window_bp=self.window_bp,
-            signals=tuple((name, source.dtype) for name, source in self.sources(cell_type).items()),
+            signals=tuple((name, self.dtype(name)) for name in self.sources(cell_type)),
             has_sequence=self.catalog.sequence is not None,
             n_scalars=len(self.cell_types[cell_type].scalar_names),
         )
+
+    def dtype(self, signal: str) -> Dtype:
+        """Type that a signal is stored in; what the catalog leaves open has been measured before."""
+        stated = self.signals()[signal].dtype
+        return self.chosen[signal] if stated == "auto" else stated
+
+    def undecided(self, cell_type: str) -> tuple[str, ...]:
+        """Signals of a cell type whose stored type is still to be measured."""
+        sources = self.sources(cell_type).items()
+        return tuple(name for name, source in sources if source.dtype == "auto" and name not in self.chosen)
+
+    def with_types(self, chosen: Mapping[str, Dtype]) -> BuildPlan:
+        """The same plan with measured types of signals."""
+        return replace(self, chosen=dict(chosen))
 
     def sources(self, cell_type: str) -> dict[str, SignalSource]:
         """Signals of a cell type, in the order that the whole store has them in."""
@@ -98,7 +118,7 @@ class BuildPlan:
 
     def describe(self, files: tuple[FileEntry, ...]) -> StoreDescription:
         """What `store.json` says of the store, given its files in store order."""
-        fasta = self.catalog.sequence
+        fasta, blacklist = self.catalog.sequence, self.catalog.blacklist
         scalar_names = next(iter(self.cell_types.values())).scalar_names
         return StoreDescription.model_validate(
             {
@@ -109,8 +129,10 @@ class BuildPlan:
                 "window_bp": self.window_bp,
                 "ring_bounds": ring_bounds(self.window_bp),
                 "sequence": None if fasta is None else self._source(fasta.fasta, "fasta"),
+                "strand_aware": self.catalog.strand_aware,
+                "blacklist": None if blacklist is None else self._source(blacklist.bed, "bed"),
                 "signals": tuple(
-                    SignalDescription(name=name, role=source.role, transform=source.transform, dtype=source.dtype)
+                    SignalDescription(name=name, role=source.role, transform=source.transform, dtype=self.dtype(name))
                     for name, source in self.signals().items()
                 ),
                 "scalar_names": scalar_names,
@@ -122,18 +144,42 @@ class BuildPlan:
         )
 
     def _cell_type(self, name: str, cell: CellType) -> CellTypeDescription:
-        label = LabelDescription(
-            source=f"{Path(cell.label.table).name}: {cell.label.column}", transform=cell.label.transform
+        sources = {signal: self._signal_source(source) for signal, source in self.sources(name).items()}
+        return CellTypeDescription(
+            n_genes=len(self.cell_types[name].genes), label=describe_label(cell.label), sources=sources
         )
-        sources = {
-            signal: self._source(source.file, source.kind, source.accession or "")
-            for signal, source in self.sources(name).items()
-        }
-        return CellTypeDescription(n_genes=len(self.cell_types[name].genes), label=label, sources=sources)
 
-    def _source(self, file: str, kind: str, accession: str = "") -> SourceDescription:
-        md5 = self.md5s[str(self.catalog.resolve(file))]
-        return SourceDescription(file=Path(file).name, kind=kind, md5=md5, accession=accession)
+    def _source(self, file: str, kind: str) -> SourceDescription:
+        return SourceDescription(file=Path(file).name, kind=kind, md5=source_md5(self.catalog, file, self.md5s))
+
+    def _signal_source(self, source: SignalSource) -> SourceDescription:
+        return describe_signal(self.catalog, source, self.md5s)
+
+
+def describe_label(label: LabelTable | LabelBigWig) -> LabelDescription:
+    """What `store.json` says of a label."""
+    if isinstance(label, LabelBigWig):
+        files = [Path(file).name for file in (label.bigwig, label.bigwig_minus) if file is not None]
+        text = f"{' and '.join(files)}: sum over {label.half_width_bp} bp on both sides of the TSS"
+        return LabelDescription(source=text, transform=label.transform)
+    return LabelDescription(source=f"{Path(label.table).name}: {label.column}", transform=label.transform)
+
+
+def describe_signal(catalog: Catalog, source: SignalSource, md5s: Mapping[str, str]) -> SourceDescription:
+    """What `store.json` says of a signal's file."""
+    return SourceDescription(
+        file=Path(source.file).name,
+        kind=source.kind,
+        md5=source_md5(catalog, source.file, md5s),
+        accession=source.accession or "",
+        settings=source.contact_settings,
+    )
+
+
+def source_md5(catalog: Catalog, file: str, md5s: Mapping[str, str]) -> str:
+    """MD5 of a file; of the MD5s of its files for a name that stands for several."""
+    found = [md5s[str(catalog.resolve(one))] for one in catalog.expanded(file)]
+    return found[0] if len(found) == 1 else hashlib.md5("".join(found).encode(), usedforsecurity=False).hexdigest()
 
 
 def plan_build(catalog_path: Path, window_bp: int | None = None) -> BuildPlan:

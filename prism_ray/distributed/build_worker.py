@@ -3,27 +3,84 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from prism_ray.distributed.build_plan import BuildPlan, Partition
-from prism_ray.errors import Fault, PrismRayError
+from prism_ray.distributed.partition_run import PartitionWorker
+from prism_ray.features.blacklist import Blacklisted, read_blacklist
+from prism_ray.features.opened import OpenedSignals
+from prism_ray.features.remote import ensure_fetched
 from prism_ray.features.sequence import SequenceReader, open_sequence
-from prism_ray.features.signals import SignalReader, open_signal
+from prism_ray.features.strand import turn_sequence
+from prism_ray.store.layout import GeneRows, row_groups
+from prism_ray.store.precision import Rounding, measure_rounding
 from prism_ray.store.staging import write_record
 from prism_ray.store.tally import PartitionRecord, PartitionTally
-from prism_ray.store.write import GeneRows, PartitionWriter
-
-PARTITION = "partition"
-FAULTS = "faults"
+from prism_ray.store.write import PartitionWriter
 
 
-class PartitionBuilder:
-    """Writes partitions into a staging folder; one object a Ray actor, which opens its own files.
+class _PartitionReader(PartitionWorker):
+    """Reads windows of a plan's genes; one object a Ray actor, which opens its own files.
+
+    Args:
+        plan: what is built.
+    """
+
+    def __init__(self, plan: BuildPlan) -> None:
+        self._plan = plan
+        ensure_fetched(plan.catalog)
+        self._signals: dict[str, OpenedSignals] = {}
+        self._dna: SequenceReader | None = None
+        self._blacklist: Blacklisted | None = None
+
+    def close(self) -> None:
+        """Close all files."""
+        for signals in self._signals.values():
+            signals.close()
+        if self._dna is not None:
+            self._dna.close()
+        self._signals, self._dna = {}, None
+
+    def _opened(self, cell_type: str) -> OpenedSignals:
+        """Tracks of a cell type, opened at the first use."""
+        if cell_type not in self._signals:
+            plan = self._plan
+            if self._blacklist is None and plan.catalog.blacklist is not None:
+                self._blacklist = read_blacklist(plan.catalog.resolve(plan.catalog.blacklist.bed))
+            sources = {
+                name: (source, plan.catalog.resolve(source.file)) for name, source in plan.sources(cell_type).items()
+            }
+            self._signals[cell_type] = OpenedSignals(sources, plan.chrom_sizes, self._blacklist)
+        return self._signals[cell_type]
+
+    def _sequence(self, partition: Partition, genes: slice) -> NDArray[np.uint8] | None:
+        """DNA of some genes of a partition, (n, L); None where the catalog has none."""
+        source = self._plan.catalog.sequence
+        if source is None:
+            return None
+        if self._dna is None:
+            self._dna = open_sequence(self._plan.catalog.resolve(source.fasta))
+        tss, strand = self._places(partition, genes)
+        codes = self._dna.windows(partition.chrom, tss, self._plan.window_bp)
+        return codes if strand is None else turn_sequence(codes, strand)
+
+    def _places(self, partition: Partition, genes: slice) -> tuple[NDArray[np.int64], NDArray[np.str_] | None]:
+        """TSS of some genes, and their strand where windows are turned by it."""
+        table = self._plan.cell_types[partition.cell_type].genes.iloc[genes]
+        strand = table["strand"].to_numpy().astype(np.str_) if self._plan.catalog.strand_aware else None
+        return table["tss"].to_numpy(np.int64), strand
+
+    def place(self, number: int) -> str:
+        """What a failure of the operating system is told with."""
+        partition = self._plan.partitions[number]
+        return f"{partition.cell_type} {partition.chrom}"
+
+
+class PartitionBuilder(_PartitionReader):
+    """Writes partitions into a staging folder.
 
     Args:
         plan: what is built.
@@ -31,36 +88,17 @@ class PartitionBuilder:
     """
 
     def __init__(self, plan: BuildPlan, staging: str) -> None:
-        self._plan = plan
+        super().__init__(plan)
         self._staging = Path(staging)
-        self._opened = ExitStack()
-        self._signals: dict[str, dict[str, SignalReader]] = {}
-        self._dna: SequenceReader | None = None
 
-    def close(self) -> None:
-        """Close all files."""
-        self._opened.close()
-        self._signals, self._dna = {}, None
+    def place(self, number: int) -> str:
+        """What a failure of the operating system is told with."""
+        return f"{self._staging}: {super().place(number)}"
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Write the partitions whose numbers are in `batch`.
-
-        A fault is returned as JSON, not raised: through an exception of Ray its text would come with a traceback.
-        """
-        faults = [self._faults_of(self._plan.partitions[int(number)]) for number in batch[PARTITION]]
-        texts = [json.dumps([asdict(fault) for fault in found]) for found in faults]
-        return {PARTITION: batch[PARTITION], FAULTS: np.array(texts, dtype=object)}
-
-    def _faults_of(self, partition: Partition) -> tuple[Fault, ...]:
-        """Write one partition; what was wrong with its sources or its place."""
-        try:
-            self.build(partition)
-        except PrismRayError as error:
-            return error.faults or (Fault(f"{partition.cell_type} {partition.chrom}", str(error)),)
-        except OSError as problem:
-            where = f"{self._staging}: {partition.cell_type} {partition.chrom}"
-            return (Fault(where, f"cannot be written ({problem})", "make room or rights, then run the same command"),)
-        return ()
+    def work(self, number: int) -> str:
+        """Write one partition; the driver finds its record in the staging folder."""
+        self.build(self._plan.partitions[number])
+        return ""
 
     def build(self, partition: Partition) -> PartitionRecord:
         """Write one partition and its record.
@@ -83,37 +121,36 @@ class PartitionBuilder:
         write_record(self._staging, plan.key, record)
         return record
 
-    def _signal_readers(self, cell_type: str) -> dict[str, SignalReader]:
-        """Readers of a cell type, opened at the first use."""
-        if cell_type not in self._signals:
-            catalog = self._plan.catalog
-            self._signals[cell_type] = {
-                name: self._opened.enter_context(
-                    open_signal(source, catalog.resolve(source.file), self._plan.chrom_sizes)
-                )
-                for name, source in self._plan.sources(cell_type).items()
-            }
-        return self._signals[cell_type]
-
-    def _sequence_reader(self) -> SequenceReader | None:
-        source = self._plan.catalog.sequence
-        if self._dna is None and source is not None:
-            self._dna = self._opened.enter_context(open_sequence(self._plan.catalog.resolve(source.fasta)))
-        return self._dna
-
     def _read(self, partition: Partition, genes: slice) -> tuple[GeneRows, dict[str, int]]:
         """Genes of one row group, and bases without a value by signal."""
         cell = self._plan.cell_types[partition.cell_type]
-        table = cell.genes.iloc[genes]
-        tss = table["tss"].to_numpy(np.int64)
-        window_bp = self._plan.window_bp
-        readers = self._signal_readers(partition.cell_type)
-        windows = {name: reader.windows(partition.chrom, tss, window_bp) for name, reader in readers.items()}
-        dna = self._sequence_reader()
+        tss, strand = self._places(partition, genes)
+        opened = self._opened(partition.cell_type)
+        windows = {
+            name: opened.windows(name, partition.chrom, tss, self._plan.window_bp, strand)
+            for name in self._plan.sources(partition.cell_type)
+        }
         rows = GeneRows(
-            genes=table,
+            genes=cell.genes.iloc[genes],
             scalars=cell.scalars[genes],
-            sequence=None if dna is None else dna.windows(partition.chrom, tss, window_bp),
+            sequence=self._sequence(partition, genes),
             signals={name: found.values for name, found in windows.items()},
         )
         return rows, {name: found.n_missing for name, found in windows.items()}
+
+
+class PrecisionMeter(_PartitionReader):
+    """Measures what float16 would cost the signals whose type is chosen by that; writes nothing."""
+
+    def work(self, number: int) -> str:
+        """Sums over the values of one partition, as JSON: signal -> `Rounding`."""
+        partition = self._plan.partitions[number]
+        opened = self._opened(partition.cell_type)
+        totals: dict[str, Rounding] = {}
+        # As many genes at a time as a row group has bounds the memory.
+        for part in row_groups(partition.n_genes, self._plan.window_bp * np.dtype(np.float32).itemsize):
+            tss, _ = self._places(partition, slice(partition.start + part.start, partition.start + part.stop))
+            for name in self._plan.undecided(partition.cell_type):
+                values = opened.windows(name, partition.chrom, tss, self._plan.window_bp).values
+                totals[name] = totals.get(name, Rounding()) + measure_rounding(values)
+        return json.dumps({name: total.model_dump(mode="json") for name, total in totals.items()})

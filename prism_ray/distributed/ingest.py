@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import prism_ray.store
 from prism_ray.config import DataConfig
+from prism_ray.errors import PrismRayError
 from prism_ray.store import GeneArrays
 
-_CACHED_PROJECTIONS = 4
+CACHED_PROJECTIONS = 4
 """Projections kept a node: trials of a study come in few kinds, and the object store is not large."""
 
 
@@ -32,15 +34,21 @@ class _NodeCache:
     def __init__(self, store: str) -> None:
         self._store = Path(store)
         self._references: OrderedDict[str, Any] = OrderedDict()
+        self._n_decoded = 0
 
     def projection(self, key: str, data: DataConfig) -> list[Any]:
         """Reference to the projection, in a list so that Ray hands on the reference and not the value."""
         if key not in self._references:
             self._references[key] = ray.put(read_projection(self._store, data))
-            if len(self._references) > _CACHED_PROJECTIONS:
+            self._n_decoded += 1
+            if len(self._references) > CACHED_PROJECTIONS:
                 self._references.popitem(last=False)
         self._references.move_to_end(key)
         return [self._references[key]]
+
+    def n_decoded(self) -> int:
+        """How often a projection was decoded: once a kind, as long as it is not pushed out by others."""
+        return self._n_decoded
 
 
 def projection_key(data: DataConfig) -> str:
@@ -70,8 +78,18 @@ def start_node_caches(store: Path, digest: str) -> list[Any]:
 
 
 def shared_projection(store: Path, digest: str, data: DataConfig) -> GeneArrays:
-    """The projection from this node's cache: arrays are read-only views of the node's shared memory."""
+    """The projection from this node's cache: arrays are read-only views of the node's shared memory.
+
+    Raises:
+        StoreError: a file of the store is damaged.
+    """
     cache = node_cache(store, digest, ray.get_runtime_context().get_node_id())
-    (reference,) = ray.get(cache.projection.remote(projection_key(data), data))
+    try:
+        (reference,) = ray.get(cache.projection.remote(projection_key(data), data))
+    except RayTaskError as problem:
+        # Ray's own text of it is a traceback.
+        if isinstance(problem.cause, PrismRayError):
+            raise problem.cause from None
+        raise
     arrays: GeneArrays = ray.get(reference)
     return arrays

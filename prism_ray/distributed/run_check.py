@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from prism_ray.config import RunConfig
+from prism_ray.distributed.loading import gene_chroms
 from prism_ray.errors import ConfigError, Fault
 from prism_ray.store import Store
 from prism_ray.training.loop import split_faults
@@ -19,10 +18,8 @@ def run_faults(config: RunConfig, store: Store, n_workers: int, where: str) -> l
         n_workers: processes that share each batch.
         where: file of the settings, for messages.
     """
-    files = store.description.files_of(config.data.cell_type)
-    chroms = np.repeat([file.chrom for file in files], [file.rows for file in files])
     try:
-        split = store.folds.split(config.data.fold, chroms)
+        split = store.folds.split(config.data.fold, gene_chroms(store, config.data.cell_type))
     except ConfigError as problem:
         found = problem.faults
     else:

@@ -17,6 +17,8 @@ from prism_ray.distributed.jobs import job_env_vars
 from prism_ray.errors import Fault, InputError
 
 _GIB = 2**30
+_SPARE = 1.5
+"""Object store asked for, to what it must hold."""
 _PROBE_TIMEOUT_S = 5.0
 _HOST_AND_PORT = re.compile(r"(?:ray://)?(?P<host>[^:/\s]+|\[[0-9a-fA-F:.]+\]):(?P<port>[0-9]{1,5})/?")
 
@@ -36,16 +38,31 @@ def local_object_store_bytes(needed: int) -> int:
     Raises:
         InputError: it would take more than half of the memory that is free.
     """
-    size = max(200 * 2**20, int(1.5 * needed))
+    size = max(200 * 2**20, int(_SPARE * needed))
     free = psutil.virtual_memory().available
-    if size > free // 2:
+    if needed > local_object_store_room():
         fault = Fault(
             "memory",
             f"the genes to read take {needed / _GIB:.1f} GiB, and {free / _GIB:.1f} GiB are free here",
-            "use a shorter window or fewer signals, or run on a machine with more memory",
+            "use a shorter window or fewer signals, or --loading stream, or run on a machine with more memory",
         )
         raise InputError(str(fault), [fault])
     return size
+
+
+def local_object_store_room() -> int:
+    """Bytes that the object store of a local cluster can be asked to hold: it may take half of what is free."""
+    return int(psutil.virtual_memory().available / 2 / _SPARE)
+
+
+def local_cpus() -> int:
+    """CPUs of this machine that a local cluster has by default."""
+    return len(os.sched_getaffinity(0))
+
+
+def starts_local_cluster(address: str | None) -> bool:
+    """Whether `ray_runtime` would start a cluster of its own."""
+    return not ray.is_initialized() and _target(address) is None
 
 
 @contextmanager
@@ -81,7 +98,7 @@ def ray_runtime(
     else:
         ray.init(
             address="local",
-            num_cpus=n_cpus or len(os.sched_getaffinity(0)),
+            num_cpus=n_cpus or local_cpus(),
             object_store_memory=local_object_store_bytes(object_store_bytes),
             include_dashboard=dashboard,
             runtime_env=environment,

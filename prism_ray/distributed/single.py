@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import prism_ray.store
 from prism_ray.config import RunConfig
-from prism_ray.distributed.resources import TrialResources, check_resources
+from prism_ray.distributed.loading import LoadingAsked, LoadingRequest, check_loading_name, loading_cluster
+from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.run_check import run_faults
-from prism_ray.distributed.runtime import ray_runtime
 from prism_ray.distributed.train import train_on_workers
 from prism_ray.distributed.trial import TrialTask
 from prism_ray.documents import read_document, validate_document
@@ -31,12 +31,14 @@ class RunSettings:
         out: folder of the run.
         resources: what it takes.
         address: of a running Ray cluster; None for `RAY_ADDRESS`, else a local one.
+        loading: how it gets its genes; `auto` to choose by their size.
     """
 
     store: Path
     out: Path
     resources: TrialResources = field(default_factory=TrialResources)
     address: str | None = None
+    loading: LoadingAsked = "auto"
 
 
 def train_config(path: Path, settings: RunSettings) -> TrialRecord:
@@ -46,6 +48,7 @@ def train_config(path: Path, settings: RunSettings) -> TrialRecord:
         ConfigError, StoreError, CheckpointError: everything that makes the run impossible, before it starts.
         TrainingError: it failed on the way.
     """
+    check_loading_name(settings.loading)
     config = validate_document(read_document(path, ConfigError), RunConfig, ConfigError)
     store = prism_ray.store.open(settings.store)
     check_run(config, store, settings.resources.n_workers, str(path))
@@ -63,14 +66,16 @@ def train_config(path: Path, settings: RunSettings) -> TrialRecord:
         data_digest=store.digest,
         folder=settings.out.absolute(),
         resources=settings.resources,
-        shared=False,
     )
     # Ray Train's controller needs a little of a CPU besides its workers.
     n_cpus = settings.resources.n_workers * settings.resources.cpus_per_worker + 1
-    with ray_runtime(settings.address, n_cpus=n_cpus):
-        check_resources(settings.resources)
+    request = LoadingRequest(settings.loading, store, (config,))
+    with loading_cluster(request, settings.resources, address=settings.address, max_concurrent=1, n_cpus=n_cpus) as (
+        _,
+        loading,
+    ):
         _claim(task.folder, identity)
-        return train_on_workers(task)
+        return train_on_workers(replace(task, loading=loading))
 
 
 def check_run(config: RunConfig, store: Store, n_workers: int, where: str) -> None:

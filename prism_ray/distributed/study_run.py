@@ -9,19 +9,24 @@ Folders of a workspace (`storage`), which every node must see:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import prism_ray.store
-from prism_ray.config import RunConfig
-from prism_ray.distributed.ingest import start_node_caches
-from prism_ray.distributed.resources import TrialResources, check_resources
+from prism_ray.distributed.loading import (
+    Loading,
+    LoadingAsked,
+    LoadingRequest,
+    check_loading_name,
+    loading_cluster,
+)
+from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.run_check import run_faults
-from prism_ray.distributed.runtime import check_address, ray_runtime
+from prism_ray.distributed.runtime import check_address
 from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.trial import TrialTask, publish_record, read_failure, task_label
 from prism_ray.distributed.tune import FixedTasks, Progress, run_on_tune
@@ -50,6 +55,7 @@ class StudySettings:
         resources: what each trial takes.
         max_concurrent: trials at once; None for as many as fit.
         address: of a running Ray cluster; None for `RAY_ADDRESS`, else a local one.
+        loading: how trials get their genes; `auto` to choose by their size.
         source_folder: folder whose git commit the runs carry.
         command: how to repeat the study.
     """
@@ -60,6 +66,7 @@ class StudySettings:
     resources: TrialResources = field(default_factory=TrialResources)
     max_concurrent: int | None = None
     address: str | None = None
+    loading: LoadingAsked = "auto"
     source_folder: Path = field(default_factory=Path.cwd)
     command: str = ""
 
@@ -99,6 +106,7 @@ class TaskMaker:
     data_digest: str
     parent_run_id: str
     tags: Mapping[str, str]
+    loading: Loading = field(default_factory=Loading)
 
     def make(self, trial: Trial) -> TrialTask:
         """Task of a trial."""
@@ -115,6 +123,7 @@ class TaskMaker:
             parent_run_id=self.parent_run_id,
             resources=self.settings.resources,
             tags=self.tags,
+            loading=self.loading,
         )
 
 
@@ -136,6 +145,7 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
     Raises:
         PrismRayError: anything that makes the study impossible, before a trial starts.
     """
+    check_loading_name(settings.loading)
     store = prism_ray.store.open(settings.store)
     check_against_store(study, store)
     _check_batches(study, store, settings)
@@ -147,9 +157,9 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
     status: Status = "KILLED"
     try:
         outcome = (
-            _run_ablation(study, maker, progress, tracker)
+            _run_ablation(study, store, maker, progress, tracker)
             if study.search is None
-            else _run_search(study, maker, progress)
+            else _run_search(study, store, maker, progress)
         )
         status = outcome.status
     finally:
@@ -157,17 +167,21 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
     return outcome
 
 
-@contextmanager
-def _cluster(study: Study, settings: StudySettings) -> Iterator[int]:
-    """A Ray cluster with the node caches of the study's store; gives the number of trials that run at once."""
-    store = prism_ray.store.open(settings.store)
+def _cluster(study: Study, store: Store, settings: StudySettings) -> AbstractContextManager[tuple[int, Loading]]:
+    """A Ray cluster for the study's trials: the number of them at once, and how they load."""
     each = settings.resources
-    n_cpus = each.n_workers * each.cpus_per_worker + _CONTROLLER_CPUS if each.n_workers > 1 else None
-    with ray_runtime(settings.address, n_cpus=n_cpus, object_store_bytes=_shared_bytes(study, store)):
-        n_fitting = check_resources(each)
-        caches = start_node_caches(settings.store, store.digest)
-        yield n_fitting if settings.max_concurrent is None else min(n_fitting, settings.max_concurrent)
-        del caches
+    configs = study.search_extremes() if study.search is not None else tuple(arm.config for arm in study.arms)
+    placed = [
+        study.with_place(config, study.seeds[0], fold, cell_type)
+        for config, cell_type, fold in product(configs, study.cell_types, study.folds)
+    ]
+    return loading_cluster(
+        LoadingRequest(settings.loading, store, tuple(dict.fromkeys(placed)), any_between=study.search is not None),
+        each,
+        address=settings.address,
+        max_concurrent=settings.max_concurrent,
+        n_cpus=each.n_workers * each.cpus_per_worker + _CONTROLLER_CPUS if each.n_workers > 1 else None,
+    )
 
 
 def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str, str]) -> StudyHeader:
@@ -218,30 +232,18 @@ def _check_batches(study: Study, store: Store, settings: StudySettings) -> None:
     faults.raise_if_any(ConfigError)
 
 
-def _shared_bytes(study: Study, store: Store) -> int:
-    """Bytes of the largest projections of a study that a node may hold at once, roughly from above."""
-    configs: list[RunConfig] = [arm.config for arm in study.arms]
-    if study.search is not None:
-        configs = list(study.search_extremes())
-    sizes = {
-        (config.data.window_bp, config.data.signals, config.data.sequence): config.data.window_bp
-        * (4 * len(config.data.signals) + int(config.data.sequence))
-        for config in configs
-    }
-    n_genes = max(len(store.genes(cell_type)) for cell_type in study.cell_types)
-    return n_genes * sum(sorted(sizes.values())[-4:])
-
-
-def _run_ablation(study: Study, maker: TaskMaker, progress: Progress, tracker: MlflowTracker) -> StudyOutcome:
+def _run_ablation(
+    study: Study, store: Store, maker: TaskMaker, progress: Progress, tracker: MlflowTracker
+) -> StudyOutcome:
     tasks = {task.trial_id: task for task in map(maker.make, expand(study))}
     found = {trial_id for trial_id, task in tasks.items() if read_record(task.folder) is not None}
     _track_found(study, [tasks[trial_id] for trial_id in tasks if trial_id in found], maker, tracker)
     missing = tuple(trial_id for trial_id in tasks if trial_id not in found)
     progress.begin(len(tasks), len(found))
     if missing:
-        with _cluster(study, maker.settings) as n_concurrent:
+        with _cluster(study, store, maker.settings) as (n_concurrent, loading):
             run_on_tune(
-                FixedTasks(tasks),
+                FixedTasks({trial_id: replace(tasks[trial_id], loading=loading) for trial_id in missing}),
                 maker.settings.resources,
                 scratch=_scratch(study, maker),
                 n_concurrent=n_concurrent,
@@ -263,7 +265,7 @@ def _track_found(study: Study, tasks: list[TrialTask], maker: TaskMaker, tracker
             publish_record(task, record, tracker)
 
 
-def _run_search(study: Study, maker: TaskMaker, progress: Progress) -> StudyOutcome:
+def _run_search(study: Study, store: Store, maker: TaskMaker, progress: Progress) -> StudyOutcome:
     assert study.search is not None
     source = ProposedTasks(study, maker)
     folder = maker.settings.storage / "studies" / study.name
@@ -272,9 +274,9 @@ def _run_search(study: Study, maker: TaskMaker, progress: Progress) -> StudyOutc
     n_found = searcher.n_complete
     progress.begin(study.search.n_trials, n_found)
     if n_found < study.search.n_trials:
-        with _cluster(study, maker.settings) as n_concurrent:
+        with _cluster(study, store, maker.settings) as (n_concurrent, loading):
             run_on_tune(
-                source,
+                ProposedTasks(study, replace(maker, loading=loading)),
                 maker.settings.resources,
                 scratch=_scratch(study, maker),
                 n_concurrent=n_concurrent,

@@ -6,22 +6,25 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import prism_ray.store
 from prism_ray.config import RunConfig
-from prism_ray.distributed.ingest import read_projection, shared_projection
+from prism_ray.distributed.loading import Loading, gene_source
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.errors import PrismRayError
 from prism_ray.splits import Split
-from prism_ray.store import GeneArrays
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.tracking import MlflowTracker, NullTracker, Status, Tracker, TrialHeader, TrialLog
-from prism_ray.training.loop import train
+from prism_ray.training.loop import memory_metrics, train
+from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import TrialRecord, read_record, write_record
 from prism_ray.training.reporter import Placement
+from prism_ray.training.sources import GeneSource
 
 FAILURE_NAME = "failure.json"
 JOURNAL_NAME = "undelivered.jsonl"
+_LOADING_TAG = "prism.loading"
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class TrialTask:
         parent_run_id: run of the study there.
         resources: what it takes.
         tags: more tags of its run.
-        shared: take the arrays from the node's cache; False to decode them in the process.
+        loading: how it gets its genes.
     """
 
     study: str
@@ -53,7 +56,7 @@ class TrialTask:
     parent_run_id: str = ""
     resources: TrialResources = field(default_factory=TrialResources)
     tags: Mapping[str, str] = field(default_factory=dict)
-    shared: bool = True
+    loading: Loading = field(default_factory=Loading)
 
     def header(self) -> TrialHeader:
         """What a tracker is told of the trial."""
@@ -96,6 +99,7 @@ def run_trial(
     task: TrialTask,
     placement: Placement,
     on_validation: Callable[[Mapping[str, float], int], None] | None = None,
+    iterator: Any = None,
 ) -> TrialRecord | None:
     """Train one trial in this process, as one of its workers, and record it.
 
@@ -103,20 +107,25 @@ def run_trial(
 
     Args:
         on_validation: called by rank 0 after each validation with its metrics and the finished steps.
+        iterator: this worker's part of the pipeline, where several workers stream their genes.
 
     Raises:
+        RunInterruptedError: the process was told to end, and saved a checkpoint.
         PrismRayError: what makes this trial impossible, its input or its loss; noted in its folder too.
     """
     record = read_record(task.folder)
     if record is not None:
         return record
     try:
-        arrays = _arrays(task)
-        split = prism_ray.store.open(task.store).folds.split(task.config.data.fold, arrays.chrom)
+        store = prism_ray.store.open(task.store)
+        source = gene_source(task.loading, store, task.config, placement.n_workers, iterator)
+        split = store.folds.split(task.config.data.fold, source.genes.chrom)
         if placement.rank > 0:
-            train(task.config, arrays, split, folder=task.folder, placement=placement)
+            train(task.config, source, split, folder=task.folder, placement=placement)
             return None
-        return _run_and_record(task, arrays, split, placement, on_validation)
+        return _run_and_record(task, source, split, placement, on_validation)
+    except RunInterruptedError:
+        raise  # nothing is wrong: it goes on when it is started again
     except PrismRayError as problem:
         if placement.rank == 0:
             note_failure(task, problem)
@@ -125,7 +134,7 @@ def run_trial(
 
 def _run_and_record(
     task: TrialTask,
-    arrays: GeneArrays,
+    source: GeneSource,
     split: Split,
     placement: Placement,
     on_validation: Callable[[Mapping[str, float], int], None] | None,
@@ -134,12 +143,13 @@ def _run_and_record(
     log = task.tracker().open_trial(task.parent_run_id, task.header(), journal_path=task.folder / JOURNAL_NAME)
     status: Status = "FAILED"
     try:
+        log.set_tags({_LOADING_TAG: task.loading.name})
         reporter = _TrackedReporter(log, on_validation)
-        result = train(task.config, arrays, split, folder=task.folder, reporter=reporter, placement=placement)
+        result = train(task.config, source, split, folder=task.folder, reporter=reporter, placement=placement)
         record = write_record(
             task.folder,
             result,
-            arrays,
+            source.genes,
             task.config,
             trial_id=task.trial_id,
             data_digest=task.data_digest,
@@ -150,6 +160,9 @@ def _run_and_record(
         forget_failure(task.folder)
         log_record(log, record)
         status = "FINISHED"
+    except RunInterruptedError:
+        status = "KILLED"
+        raise
     finally:
         log.finish(status)
     return record
@@ -158,6 +171,8 @@ def _run_and_record(
 def log_record(log: TrialLog, record: TrialRecord) -> None:
     """Give a tracker what a finished trial is compared by: metrics of its best model, cost and files."""
     cost = {"cost/train_s": float(record.cost["train_s"]), "cost/n_parameters": float(record.n_parameters)}
+    if "micro_batch" in record.cost:  # records of earlier versions do not say
+        cost |= memory_metrics(record.cost["micro_batch"], record.cost["checkpoint_activations"])
     log.log({**record.final_metrics(), **cost}, record.config.training.n_steps)
     log.log_files(record.files())
 
@@ -190,12 +205,6 @@ def read_failure(folder: Path) -> str | None:
     except FileNotFoundError:
         return None
     return f"{content['kind']}: {content['reason']}"
-
-
-def _arrays(task: TrialTask) -> GeneArrays:
-    if task.shared:
-        return shared_projection(task.store, task.data_digest, task.config.data)
-    return read_projection(task.store, task.config.data)
 
 
 def task_label(task: TrialTask) -> str:

@@ -25,7 +25,6 @@ from prism_ray.distributed.train import train_on_workers
 from prism_ray.distributed.trial import TrialTask, run_trial, task_label
 from prism_ray.errors import PrismRayError
 from prism_ray.training.record import TrialRecord
-from prism_ray.training.reporter import Placement
 
 RETRIES = 2
 """Times that a trial whose process died is started again; it goes on from its last checkpoint."""
@@ -149,7 +148,7 @@ def _trial(proposal: dict[str, Any], source: TaskSource, objective: str) -> None
 def _train_here(task: TrialTask) -> TrialRecord | None:
     torch.set_num_threads(task.resources.cpus_per_worker)
     device = torch.device("cuda" if task.resources.gpus_per_worker > 0 else "cpu")
-    return run_trial(task, Placement(device=device, checkpoint_every_steps=task.resources.checkpoint_every_steps))
+    return run_trial(task, task.resources.placement(device))
 
 
 class _ProgressCallback(tune.Callback):  # type: ignore[misc]  # Ray publishes no types

@@ -7,6 +7,8 @@ Source: arXiv 2602.21550 and arXiv 2502.13991; the power law is the one of the A
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prism_ray.errors import did_you_mean
-from prism_ray.features.sources import SignalSource
+from prism_ray.features.contact_pixels import ContactPixels, margin_weights
+from prism_ray.features.source_parts import SignalSource
 from prism_ray.features.transforms import transformed
 from prism_ray.features.windows import Windows, group_spans, half_window, refuse
 
@@ -28,6 +31,8 @@ QUALITY_HALF_BP = 500
 QUALITY_LEAST_CONTACT = 0.01
 # A span's square of the map is fetched as a whole: this bounds its side.
 MAX_SPAN_BINS = 600
+DIVISIVE_WEIGHTS = ("KR", "VC", "VC_SQRT")
+"""Columns of weights by which contacts are divided, as hic2cool writes them; all others are factors."""
 
 
 def power_law(distance_bp: NDArray[np.int64] | int) -> NDArray[np.float64]:
@@ -41,6 +46,19 @@ def pseudocount(distance_bp: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.minimum(power_law(distance_bp), power_law(POWER_LAW_CAP_BP))
 
 
+@dataclass(frozen=True)
+class _Chromosome:
+    """What is kept of a chromosome between spans.
+
+    Attributes:
+        pixels: its raw contacts.
+        weight: (n_bins,) factor of each bin, NaN where masked; None for raw contacts.
+    """
+
+    pixels: ContactPixels
+    weight: NDArray[np.float64] | None
+
+
 class ContactReader:
     """Windows of a contact map; opened where it is used, never pickled.
 
@@ -48,7 +66,10 @@ class ContactReader:
         path: the file.
         chrom_sizes: length of each chromosome in bp.
         bin_size_bp: size of a bin of the resolution that is read.
+        backend: package that opens the file.
     """
+
+    backend = "cooler"
 
     def __init__(self, path: Path, source: SignalSource) -> None:
         self.path = path
@@ -56,53 +77,88 @@ class ContactReader:
         self._map: Any = _open_map(path, source)
         self.chrom_sizes = {str(chrom): int(size) for chrom, size in self._map.chromsizes.items()}
         self.bin_size_bp = int(self._map.binsize)
-        self._bins: Any = self._map.bins()
+        self._opened = ExitStack()
+        self._group: Any = None
+        self._chroms: dict[str, _Chromosome] = {}
+        self._law = np.empty(0, dtype=np.float64)
 
     def windows(self, chrom: str, tss: NDArray[np.int64], window_bp: int) -> Windows:
         """Contacts of the bases of [tss - L/2, tss + L/2) with the TSS; 0 beyond the chromosome.
 
         A contact that the map does not hold is 0, and missing where a bin of the pair was masked by
-        balancing. With `quality`, a gene whose contacts within 500 bp of the TSS sum (over bases) to
+        normalisation. With `quality`, a gene whose contacts within 500 bp of the TSS sum (over bases) to
         under 0.01 has no contacts at all, and all its bases count as missing. The pseudocount is added
         after that, then the transform is taken.
 
         Raises:
-            CatalogError: an unknown chromosome, a damaged file, or a value that the transform cannot take.
+            CatalogError: an unknown chromosome, a TSS outside it, a damaged file, or a value that the
+                transform cannot take.
         """
         if chrom not in self.chrom_sizes:
             refuse(str(self.path), f"has no chromosome {chrom!r}", did_you_mean(chrom, self.chrom_sizes))
         size, width = self.chrom_sizes[chrom], self.bin_size_bp
+        outside = tss[(tss < 0) | (tss >= size)]
+        if len(outside):
+            refuse(f"{self.path}: {chrom}:{outside[0]}", f"the TSS lies outside {chrom}, of {size} bp", "mend the gene")
         # The quality rule looks at the same bases whatever the window.
         reach = max(half_window(window_bp), QUALITY_HALF_BP if self._source.quality else 0)
         values = np.zeros((len(tss), window_bp), dtype=np.float32)
         n_missing = 0
         longest = max(MAX_SPAN_BINS * width, 2 * reach)
         for span in group_spans(tss, 2 * reach, size, max_gap_bp=4 * width, max_span_bp=longest):
-            first_bin = span.start // width
-            last_bin = -(-span.end // width)
-            matrix, masked = self._square(chrom, first_bin, min(last_bin * width, size))
-            for gene in span.index:
-                row = int(tss[gene]) // width - first_bin
+            first_bin, last_bin = span.start // width, -(-span.end // width)
+            rows = tss[span.index] // width - first_bin
+            contacts, masked = self._rows(chrom, first_bin, last_bin, rows)
+            for gene, row, along in zip(span.index, rows, contacts, strict=True):
                 absent = masked | masked[row]
-                n_missing += self._write(matrix[row], absent, first_bin, int(tss[gene]), size, values[gene])
+                n_missing += self._write(along, absent, first_bin, int(tss[gene]), size, values[gene])
         return Windows(values, n_missing)
 
-    def _square(self, chrom: str, first_bin: int, end: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Contacts among the bins from `first_bin` to base `end`, (n, n), and which bins are masked, (n,)."""
-        region = (chrom, first_bin * self.bin_size_bp, end)
+    def _rows(
+        self, chrom: str, first_bin: int, last_bin: int, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Contacts of some bins with those of [first_bin, last_bin), (N, n), and which of these are masked, (n,).
+
+        `rows` (N,) counts from `first_bin`.
+        """
         try:
-            matrix = self._map.matrix(balance=self._source.balance).fetch(region).astype(np.float64)
-            masked = np.zeros(len(matrix), dtype=np.bool_)
-            if self._source.balance:
-                name = "weight" if self._source.balance is True else self._source.balance
-                masked = self._bins.fetch(region)[name].isna().to_numpy(dtype=np.bool_)
+            opened = self._chromosome(chrom)
+            contacts = opened.pixels.square(first_bin, last_bin)[rows]
         except (OSError, KeyError, ValueError) as error:
-            refuse(
-                f"{self.path}: {chrom}:{region[1]}-{end}",
-                f"cannot be read ({error})",
-                "the file is damaged; restore it",
-            )
-        return np.nan_to_num(matrix, nan=0.0), masked
+            where = f"{self.path}: {chrom}:{first_bin * self.bin_size_bp}-{last_bin * self.bin_size_bp}"
+            refuse(where, f"cannot be read ({error})", "the file is damaged; restore it")
+        masked = np.zeros(last_bin - first_bin, dtype=np.bool_)
+        if opened.weight is not None:
+            weight = opened.weight[first_bin:last_bin]
+            masked = np.isnan(weight)
+            # The weights of both bins are multiplied first, as cooler does it: the same bits.
+            contacts = contacts * (weight[rows][:, None] * weight)
+        contacts[np.isnan(contacts)] = 0.0
+        return contacts, masked
+
+    def _chromosome(self, chrom: str) -> _Chromosome:
+        """Pixels and weights of a chromosome, looked up or computed once."""
+        if self._group is None:
+            self._group = self._opened.enter_context(self._map.open("r"))
+        if chrom not in self._chroms:
+            low, high = (int(bound) for bound in self._map.extent(chrom))
+            symmetric = self._map.storage_mode == "symmetric-upper"
+            pixels = ContactPixels(self._group, low, high, symmetric=symmetric)
+            self._chroms[chrom] = _Chromosome(pixels, self._weight(pixels, low, high))
+        return self._chroms[chrom]
+
+    def _weight(self, pixels: ContactPixels, low: int, high: int) -> NDArray[np.float64] | None:
+        """Weights of the bins of a chromosome, (n,), NaN where masked; None for raw contacts."""
+        if self._source.marginal != "none":
+            return margin_weights(pixels, self._source.marginal)
+        if not self._source.balance:
+            return None
+        name = _weight_name(self._source)
+        weight: NDArray[np.float64] = self._group["bins"][name][low:high].astype(np.float64)
+        if name in DIVISIVE_WEIGHTS:
+            # A divisor of 0 is of a bin without contacts.
+            weight = 1.0 / np.where(weight == 0, np.nan, weight)
+        return weight
 
     def _write(
         self,
@@ -117,22 +173,33 @@ class ContactReader:
         half = len(out) // 2
         width = self.bin_size_bp
         low, high = max(tss - half, 0), min(tss + half, size)
-        position = np.arange(low, high)
-        bins = position // width - first_bin
         if self._source.quality:
             near = np.arange(max(tss - QUALITY_HALF_BP, 0), min(tss + QUALITY_HALF_BP, size)) // width - first_bin
             if contacts[near].sum() < QUALITY_LEAST_CONTACT:
                 contacts, absent = np.zeros_like(contacts), np.ones_like(absent)
-        along = contacts[bins]
+        bins = np.arange(low // width, -(-high // width))
+        # Bases of the window in each of these bins.
+        n_bases = np.minimum((bins + 1) * width, high) - np.maximum(bins * width, low)
+        along = np.repeat(contacts[bins - first_bin], n_bases)
+        where = slice(low - (tss - half), high - (tss - half))
         if self._source.pseudocount == "powerlaw":
-            along = along + pseudocount(np.abs(position - tss))
+            along += self._expected(half)[where]
         if not np.isfinite(along).all() or (self._source.transform != "none" and (along < 0).any()):
             refuse(f"{self.path}: TSS {tss}", "has a contact that is infinite or under 0", "balance the map again")
-        out[low - (tss - half) : high - (tss - half)] = transformed(along, self._source.transform)
-        return int(absent[bins].sum())
+        out[where] = transformed(along, self._source.transform)
+        return int(n_bases[absent[bins - first_bin]].sum())
+
+    def _expected(self, half: int) -> NDArray[np.float64]:
+        """Pseudocount of each base of a window, (2 half,): the same for every gene."""
+        if len(self._law) != 2 * half:
+            self._law = pseudocount(np.abs(np.arange(-half, half)))
+        return self._law
 
     def close(self) -> None:
-        """Nothing stays open between fetches; here so that every reader is closed alike."""
+        """Close the file."""
+        self._opened.close()
+        self._group = None
+        self._chroms = {}
 
     def __enter__(self) -> ContactReader:
         return self
@@ -183,7 +250,7 @@ def _require_resolution(path: Path, source: SignalSource, width: int | None) -> 
 def _require_weights(path: Path, source: SignalSource, columns: set[str]) -> None:
     if not source.balance:
         return
-    name = "weight" if source.balance is True else source.balance
+    name = _weight_name(source)
     if name not in columns:
         weights = sorted(columns - {"chrom", "start", "end"})
         known = f"name one of its columns {', '.join(weights)}, " if weights else ""
@@ -192,3 +259,7 @@ def _require_weights(path: Path, source: SignalSource, columns: set[str]) -> Non
             f"has no balancing weights {name!r}",
             f"{known}balance the map with `cooler balance`, or set balance: false",
         )
+
+
+def _weight_name(source: SignalSource) -> str:
+    return source.balance if isinstance(source.balance, str) else "weight"

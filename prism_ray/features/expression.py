@@ -1,4 +1,4 @@
-"""Labels (measured expression) and scalar features of genes, from tables."""
+"""Labels (measured expression) and scalar features of genes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from prism_ray.errors import FaultList
-from prism_ray.features.sources import Catalog, CellType, LabelSource, ScalarSource
+from prism_ray.features.cage import check_tracks, read_cage
+from prism_ray.features.source_parts import LabelBigWig, LabelTable, ScalarSource
+from prism_ray.features.sources import Catalog, CellType
 from prism_ray.features.tables import counted, counted_genes, numbers, read_table
 from prism_ray.features.transforms import transformed
 
@@ -38,11 +40,11 @@ def read_cell_type(
     """Genes with labels and scalars; None where there are faults.
 
     Args:
-        catalog: resolves the paths of the tables.
+        catalog: resolves the paths of the files.
         cell: the cell type.
         genes: what `read_genes` gives.
         where: place of the cell type in the catalog.
-        faults: takes what is wrong in the tables.
+        faults: takes what is wrong in the files.
     """
     before = len(faults)
     label = _read_label(catalog, cell.label, genes, f"{where}.label", faults)
@@ -58,10 +60,31 @@ def read_cell_type(
     return CellTypeData(with_label, scalars, names, int((~kept).sum()))
 
 
+def check_cell_files(catalog: Catalog, cell: CellType, where: str, faults: FaultList) -> None:
+    """Add what is wrong with the files of a cell type's label and scalars, as far as that is seen without genes.
+
+    Args:
+        catalog: resolves the paths of the files.
+        cell: the cell type.
+        where: place of the cell type in the catalog.
+        faults: takes what is wrong in the files.
+    """
+    if isinstance(cell.label, LabelBigWig):
+        check_tracks(catalog, cell.label, f"{where}.label", faults)
+    else:
+        label = cell.label
+        _rows_by_gene(catalog, label.table, label.gene_id, (label.column,), f"{where}.label", faults)
+    if cell.scalars is not None:
+        scalars = cell.scalars
+        _rows_by_gene(catalog, scalars.table, scalars.gene_id, scalars.columns, f"{where}.scalars", faults)
+
+
 def _read_label(
-    catalog: Catalog, source: LabelSource, genes: pd.DataFrame, where: str, faults: FaultList
+    catalog: Catalog, source: LabelTable | LabelBigWig, genes: pd.DataFrame, where: str, faults: FaultList
 ) -> NDArray[np.float64] | None:
     """Transformed label of each gene, (N,) float64; NaN only where the catalog drops genes without one."""
+    if isinstance(source, LabelBigWig):
+        return read_cage(catalog, source, genes, where, faults)
     rows = _rows_by_gene(catalog, source.table, source.gene_id, (source.column,), where, faults)
     if rows is None:
         return None

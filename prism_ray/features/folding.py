@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable
 from prism_ray.errors import FaultList, did_you_mean
 from prism_ray.features.genes import natural_order
 from prism_ray.features.naming import naming_mismatch
-from prism_ray.features.sources import Catalog, FoldTable
+from prism_ray.features.source_parts import FoldTable
+from prism_ray.features.sources import Catalog
 from prism_ray.features.tables import read_table
 from prism_ray.splits import Folds, Role, folds_from_parts
 

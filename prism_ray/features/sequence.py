@@ -52,7 +52,7 @@ def ensure_index(path: Path) -> dict[str, int]:
     Once, before workers open the file: two that build it at the same time would spoil it.
 
     Returns:
-        Length of each record in bp.
+        Length of each record that has bases, in bp.
 
     Raises:
         CatalogError: the file is missing, is not FASTA, is cut short, or its index cannot be written.
@@ -68,7 +68,7 @@ def ensure_index(path: Path) -> dict[str, int]:
                     sizes = dict(zip(map(str, file.references), map(int, file.lengths), strict=True))
             else:
                 with _faidx(path, build=True) as index:
-                    sizes = {str(name): int(record.rlen) for name, record in index.index.items()}
+                    sizes = _lengths(index)
                     problem = _cut_short(path, index)
         except _UNREADABLE as error:
             problem, sizes = f"cannot be read as FASTA ({error})", {}
@@ -89,7 +89,7 @@ class SequenceReader:
 
     Attributes:
         path: the file.
-        chrom_sizes: length of each record in bp.
+        chrom_sizes: length of each record that has bases, in bp.
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,7 +102,7 @@ class SequenceReader:
         if self._bgzip:
             self.chrom_sizes = dict(zip(map(str, self._file.references), map(int, self._file.lengths), strict=True))
         else:
-            self.chrom_sizes = {str(name): int(record.rlen) for name, record in self._file.index.items()}
+            self.chrom_sizes = _lengths(self._file)
 
     def windows(self, chrom: str, tss: NDArray[np.int64], window_bp: int) -> NDArray[np.uint8]:
         """DNA of [tss - L/2, tss + L/2), (N, L) uint8; N beyond the chromosome's ends.
@@ -145,6 +145,11 @@ class SequenceReader:
 
 def _faidx(path: Path, *, build: bool) -> Any:
     return pyfaidx.Faidx(str(path), as_raw=True, rebuild=build, build_index=build)
+
+
+def _lengths(index: Any) -> dict[str, int]:
+    """Length of each record that has bases: htslib leaves the others out of the index of a bgzip file."""
+    return {str(name): int(record.rlen) for name, record in index.index.items() if record.rlen}
 
 
 def _pysam() -> ModuleType:

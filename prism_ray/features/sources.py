@@ -1,7 +1,7 @@
 """What a catalog says: the raw files of a data set, what each one is, and how it is read.
 
-Coordinates are 0-based and half-open. Paths are as written in the catalog; `Catalog.resolve` turns
-them into paths from where the catalog file lies.
+Paths are as written in the catalog; `Catalog.resolve` turns them into paths from where the catalog file lies, and URLs
+into their place in the cache.
 """
 
 from __future__ import annotations
@@ -9,161 +9,77 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from glob import escape
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from prism_ray.documents import StrictModel
-
-Text = Annotated[str, Field(min_length=1)]
-Md5 = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-Transform = Literal["none", "log1p", "log10p1"]
+from prism_ray.features.remote import cache_path
+from prism_ray.features.source_parts import (
+    CHROM_PLACE,
+    Blacklist,
+    FoldRoles,
+    FoldTable,
+    GeneGtf,
+    GeneTable,
+    LabelBigWig,
+    LabelTable,
+    ScalarSource,
+    SequenceSource,
+    SignalSource,
+    Text,
+)
+from prism_ray.features.urls import is_remote
 
 _SIGNAL_NAME = re.compile(r"^[a-z0-9]+(_[a-z0-9]+)*$")
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
-_CONTACT_ONLY = ("resolution", "balance", "pseudocount", "quality")
+_FILE_FIELDS = ("table", "file", "fasta", "gtf", "bed", "bigwig", "bigwig_minus")
+_MD5_FIELDS = ("md5", "md5_minus")
+_MASKED_KINDS = {"bigwig", "bedgraph"}
 
 
-class SequenceSource(StrictModel):
-    """The genome's DNA."""
+def _branch(value: object, field: str, first: type, key: str, names: tuple[str, str]) -> str:
+    """Which of two forms a part has: the first where it has `key`.
 
-    fasta: Text
-    """FASTA file, plain or bgzip."""
-    md5: Md5 | None = None
-    """MD5 of the file, checked where given."""
-    partial: bool = False
-    """Whether the file may hold less of a chromosome than the other sources say there is; what it lacks reads as N."""
+    The brackets mark the tag as a branch of a union, so that it does not show in a fault's place.
+    """
+    is_first = isinstance(value, first) or (isinstance(value, dict) and key in value)
+    return f"{field}[{names[0] if is_first else names[1]}]"
 
 
-class GeneColumns(StrictModel):
-    """Names of the columns of the gene table."""
-
-    gene_id: Text = "gene_id"
-    """Identifier, one row each."""
-    gene_name: Text | None = "gene_name"
-    """Symbol; null where the table has none, the identifier is then shown instead."""
-    chrom: Text = "chrom"
-    """Chromosome."""
-    tss: Text = "tss"
-    """Position of the transcription start site."""
-    strand: Text = "strand"
-    """Strand, + or -."""
+def _kind_of_label(value: object) -> str:
+    return _branch(value, "label", LabelBigWig, "bigwig", ("bigwig", "table"))
 
 
-class GeneSource(StrictModel):
-    """The gene table."""
-
-    table: Text
-    """TSV or CSV file, by suffix; .gz is allowed."""
-    columns: GeneColumns = GeneColumns()
-    """Where the table's columns are named differently."""
-    tss_base: Literal[0, 1] = 0
-    """Number of a chromosome's first base in the table: 0, or 1 as in GTF."""
-    md5: Md5 | None = None
-    """MD5 of the file, checked where given."""
+def _kind_of_genes(value: object) -> str:
+    return _branch(value, "genes", GeneGtf, "gtf", ("gtf", "table"))
 
 
-class FoldTable(StrictModel):
-    """Folds in a table with one row a chromosome and one column a fold."""
-
-    table: Text
-    """TSV or CSV file; values train, valid, validation or test."""
-    chrom: Text = "chrom"
-    """Name of the column with the chromosome."""
-    names: tuple[Text, ...] | None = None
-    """Columns that are folds; all but the chromosome's where not given."""
-    md5: Md5 | None = None
-    """MD5 of the file, checked where given."""
+def _kind_of_folds(value: object) -> str:
+    return _branch(value, "folds", FoldTable, "table", ("table", "inline"))
 
 
-class FoldRoles(StrictModel):
-    """One fold; chromosomes that it does not name are for training."""
-
-    validation: tuple[Text, ...]
-    """Chromosomes on which models are chosen."""
-    test: tuple[Text, ...]
-    """Chromosomes that are looked at once."""
-
-
-class LabelSource(StrictModel):
-    """The measured expression that is predicted."""
-
-    table: Text
-    """TSV or CSV file with one row a gene."""
-    column: Text
-    """Name of the column with the value."""
-    gene_id: Text = "gene_id"
-    """Name of the column with the gene's identifier."""
-    transform: Literal["none", "log10p1"] = "none"
-    """What is done to the value: nothing, or log10(1 + x)."""
-    missing: Literal["refuse", "drop"] = "refuse"
-    """Genes without a value: a fault, or left out and counted."""
-    md5: Md5 | None = None
-    """MD5 of the file, checked where given."""
-
-
-class ScalarSource(StrictModel):
-    """Numbers that describe a gene as a whole."""
-
-    table: Text
-    """TSV or CSV file with one row a gene."""
-    columns: tuple[Text, ...] = Field(min_length=1)
-    """Names of the columns, in the order of the model's input."""
-    gene_id: Text = "gene_id"
-    """Name of the column with the gene's identifier."""
-    md5: Md5 | None = None
-    """MD5 of the file, checked where given."""
-
-    @field_validator("columns")
-    @classmethod
-    def _unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError(f"{list(value)} names one of them twice")
-        return value
-
-
-class SignalSource(StrictModel):
-    """One track along the genome."""
-
-    file: Text
-    """The file."""
-    kind: Literal["bigwig", "bedgraph", "cooler"]
-    """Its format."""
-    role: Literal["foreground", "background"]
-    """Foreground marks active elements; background describes the chromatin state around them."""
-    transform: Transform = "none"
-    """What is done to a value x: nothing, ln(1 + x) or log10(1 + x)."""
-    dtype: Literal["float32", "float16"] = "float32"
-    """Type in the feature store."""
-    missing: Literal["zero"] = "zero"
-    """What stands where the file has no value."""
-    accession: Text | None = None
-    """Where the file comes from, for example its ENCODE accession."""
-    md5: Md5 | None = None
-    """MD5 of the file, checked where given."""
-    resolution: int | None = Field(default=None, ge=1)
-    """Contact maps: bin size in bp; needed for .mcool."""
-    balance: bool | Text = True
-    """Contact maps: balanced (by the column `weight`, or the one named) or raw contacts."""
-    pseudocount: Literal["powerlaw", "none"] = "powerlaw"
-    """Contact maps: whether the contact expected at a distance is added."""
-    quality: bool = True
-    """Contact maps: whether all contacts of a gene with hardly any near its TSS are set to 0."""
-
-    @model_validator(mode="after")
-    def _contact_settings(self) -> SignalSource:
-        given = [name for name in _CONTACT_ONLY if name in self.model_fields_set]
-        if self.kind != "cooler" and given:
-            raise ValueError(f"{', '.join(given)} would have no effect: kind is {self.kind}, not cooler")
-        return self
+Label = Annotated[
+    Annotated[LabelTable, Tag("label[table]")] | Annotated[LabelBigWig, Tag("label[bigwig]")],
+    Discriminator(_kind_of_label),
+]
+Genes = Annotated[
+    Annotated[GeneTable, Tag("genes[table]")] | Annotated[GeneGtf, Tag("genes[gtf]")],
+    Discriminator(_kind_of_genes),
+]
+Folding = Annotated[
+    Annotated[FoldTable, Tag("folds[table]")] | Annotated[dict[Text, FoldRoles], Tag("folds[inline]")],
+    Discriminator(_kind_of_folds),
+]
 
 
 class CellType(StrictModel):
     """What was measured in one cell type."""
 
-    label: LabelSource
+    label: Label
     """The measured expression."""
     scalars: ScalarSource | None = None
     """Numbers that describe a gene as a whole."""
@@ -182,21 +98,6 @@ class CellType(StrictModel):
         return value
 
 
-def _kind_of_folds(value: object) -> str:
-    # The brackets mark the tag as a branch of a union, so that it does not show in a fault's place.
-    return (
-        "folds[table]"
-        if isinstance(value, FoldTable) or (isinstance(value, dict) and "table" in value)
-        else "folds[inline]"
-    )
-
-
-Folding = Annotated[
-    Annotated[FoldTable, Tag("folds[table]")] | Annotated[dict[Text, FoldRoles], Tag("folds[inline]")],
-    Discriminator(_kind_of_folds),
-]
-
-
 class Catalog(StrictModel):
     """One data set, as its catalog file says; `path` is that file."""
 
@@ -206,12 +107,16 @@ class Catalog(StrictModel):
     """Genome assembly of every file, for example hg38."""
     sequence: SequenceSource | None = None
     """DNA; without it the feature store has none."""
-    genes: GeneSource
+    genes: Genes
     """The genes."""
     folds: Folding
     """Which chromosomes train, validate and test."""
     window_bp: int = Field(ge=2, le=2_000_000)
     """Length of the stored window, in bp; even."""
+    strand_aware: bool = False
+    """Whether windows of genes on the reverse strand are turned: DNA as reverse complement, tracks flipped."""
+    blacklist: Blacklist | None = None
+    """Regions in which bigWig and bedGraph tracks read as 0, as if they had no value there."""
     cell_types: dict[Text, CellType] = Field(min_length=1)
     """What was measured, by cell type."""
     _path: Path = PrivateAttr(default=Path("catalog.yaml"))
@@ -231,32 +136,59 @@ class Catalog(StrictModel):
             raise ValueError(f"cell types cannot be named {', '.join(map(repr, bad))}: use letters, digits and . _ + -")
         return value
 
+    @model_validator(mode="after")
+    def _something_to_mask(self) -> Catalog:
+        kinds = {signal.kind for cell in self.cell_types.values() for signal in cell.signals.values()}
+        if self.blacklist is not None and not kinds & _MASKED_KINDS:
+            raise ValueError("blacklist would have no effect: no signal is a bigwig or a bedgraph")
+        return self
+
     @property
     def path(self) -> Path:
         """The catalog file."""
         return self._path
 
     def resolve(self, file: str) -> Path:
-        """Path of a file that the catalog names, from where the catalog lies."""
-        return self._path.parent / file
+        """Path of a file that the catalog names: from where the catalog lies, or in the cache for a URL."""
+        return cache_path(file) if is_remote(file) else self._path.parent / file
+
+    def expanded(self, file: str) -> tuple[str, ...]:
+        """Files that a name with {chrom} stands for, of those that exist, in order; any other name alone."""
+        if CHROM_PLACE not in file:
+            return (file,)
+        before, after = file.split(CHROM_PLACE, 1)
+        folder = self._path.parent / Path(f"{before}x").parent
+        stem = Path(f"{before}x").name[:-1]
+        found = (path.name for path in folder.glob(f"{escape(stem)}*{escape(after)}"))
+        return tuple(sorted(f"{before.removesuffix(stem)}{name}" for name in found))
 
     def files(self) -> dict[str, str | None]:
         """Every file named, as written, with its expected MD5 or None; each once, in the order of the catalog."""
-        named: list[tuple[str, str | None]] = []
-        if self.sequence is not None:
-            named.append((self.sequence.fasta, self.sequence.md5))
-        named.append((self.genes.table, self.genes.md5))
-        if isinstance(self.folds, FoldTable):
-            named.append((self.folds.table, self.folds.md5))
-        for cell in self.cell_types.values():
-            named.append((cell.label.table, cell.label.md5))
-            if cell.scalars is not None:
-                named.append((cell.scalars.table, cell.scalars.md5))
-            named.extend((signal.file, signal.md5) for signal in cell.signals.values())
         files: dict[str, str | None] = {}
-        for file, md5 in named:
-            files[file] = files.get(file) or md5
+        for file, md5 in self._named():
+            for one in self.expanded(file):
+                files[one] = files.get(one) or md5
         return files
+
+    def _named(self) -> Iterator[tuple[str, str | None]]:
+        """Files as the catalog names them, in its order."""
+        if self.sequence is not None:
+            yield self.sequence.fasta, self.sequence.md5
+        yield self.genes.file, self.genes.md5
+        if isinstance(self.folds, FoldTable):
+            yield self.folds.table, self.folds.md5
+        if self.blacklist is not None:
+            yield self.blacklist.bed, self.blacklist.md5
+        for cell in self.cell_types.values():
+            if isinstance(cell.label, LabelBigWig):
+                yield cell.label.bigwig, cell.label.md5
+                if cell.label.bigwig_minus is not None:
+                    yield cell.label.bigwig_minus, cell.label.md5_minus
+            else:
+                yield cell.label.table, cell.label.md5
+            if cell.scalars is not None:
+                yield cell.scalars.table, cell.scalars.md5
+            yield from ((signal.file, signal.md5) for signal in cell.signals.values())
 
     def digest(self, md5s: Mapping[str, str] | None = None) -> str:
         """SHA-256 over what the catalog says and over the content of every file it names; 64 hexadecimal digits.
@@ -271,9 +203,9 @@ class Catalog(StrictModel):
         def canonical(value: Any, key: str = "") -> Any:
             if isinstance(value, dict):
                 # A declared MD5 is a check of what is hashed here anyway.
-                return {name: canonical(item, name) for name, item in value.items() if name != "md5"}
-            if key in ("table", "file", "fasta"):
-                return known[str(self.resolve(value))]
+                return {name: canonical(item, name) for name, item in value.items() if name not in _MD5_FIELDS}
+            if key in _FILE_FIELDS and value is not None:
+                return [known[str(self.resolve(file))] for file in self.expanded(value)]
             return value
 
         text = json.dumps(canonical(self.model_dump(mode="json")), sort_keys=True, separators=(",", ":"))

@@ -2,22 +2,26 @@
 
 from prism_ray.model.backbone import set_kernel
 from prism_ray.model.checkpoint import load, save
-from prism_ray.model.interface import InputShape, Output, Paths, TrainedOn
+from prism_ray.model.interface import InputShape, Output, Paths, TrainedOn, check_names
 from prism_ray.model.losses import Losses, prism_loss
 from prism_ray.model.parameters import count_parameters, parameter_groups
 from prism_ray.model.prism import Prism
 from prism_ray.model.scan import available_kernels, selective_scan
+from prism_ray.model.size import ModelSize, model_size
 
 __all__ = [
     "InputShape",
     "Losses",
+    "ModelSize",
     "Output",
     "Paths",
     "Prism",
     "TrainedOn",
     "available_kernels",
+    "check_names",
     "count_parameters",
     "load",
+    "model_size",
     "parameter_groups",
     "prism_loss",
     "save",

@@ -10,13 +10,21 @@ Sources: Gu and Dao 2023, arXiv 2312.00752; Schiff et al. 2024, arXiv 2403.03234
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from prism_ray.config import ModelConfig
-from prism_ray.model.scan import causal_conv_silu, gated_sum, projected_scan
+from prism_ray.model.scan import (
+    DirectionWeights,
+    bidirectional_inner,
+    causal_conv_silu,
+    products,
+    projected_scan,
+    rms_norm,
+)
 
 RMS_NORM_EPS = 1.0e-5
 _STEP_RANGE = (1.0e-3, 1.0e-1)
@@ -48,19 +56,31 @@ class Direction(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Output of this direction before the gate, (B, L, E), from x (B, L, E)."""
-        taps = self.conv.weight.squeeze(1)  # (E, K)
-        bias = self.conv.bias
-        assert bias is not None
-        u = causal_conv_silu(x, taps, bias, reverse=self.reverse, kernel=self.kernel)
+        own = self.weights()
+        u = causal_conv_silu(x, own.conv_weight, own.conv_bias, reverse=self.reverse, kernel=self.kernel)
         return projected_scan(
             u,
             self.x_proj(u),
-            self.dt_proj.weight,
-            -torch.exp(self.A_log),
-            self.D,
-            delta_bias=self.dt_proj.bias,
+            own.dt_weight,
+            own.A,
+            own.D,
+            delta_bias=own.dt_bias,
             reverse=self.reverse,
             kernel=self.kernel,
+        )
+
+    def weights(self) -> DirectionWeights:
+        """Its weights as the operations take them."""
+        bias = self.conv.bias
+        assert bias is not None
+        return DirectionWeights(
+            conv_weight=self.conv.weight.squeeze(1),
+            conv_bias=bias,
+            x_proj=self.x_proj.weight,
+            dt_weight=self.dt_proj.weight,
+            dt_bias=self.dt_proj.bias,
+            A=-torch.exp(self.A_log),
+            D=self.D,
         )
 
 
@@ -84,29 +104,46 @@ class BidirectionalBlock(nn.Module):
 
     def forward(self, residual: Tensor) -> Tensor:
         """Residual stream after this block, (B, L, D)."""
-        normed = self.norm(residual)
+        normed = rms_norm(residual, self.norm.weight, RMS_NORM_EPS, kernel=self.kernel)
         # Two products instead of one that is cut in half: both results are contiguous, so nothing is copied.
-        for_x, for_z = self.in_proj.weight.chunk(2)
-        x, z = F.linear(normed, for_x), F.linear(normed, for_z)  # (B, L, E)
-        gated = gated_sum(self.left_to_right(x), self.right_to_left(x), z, kernel=self.kernel)
-        projected: Tensor = self.out_proj(gated)
+        x, z = products(normed, *self.in_proj.weight.chunk(2), kernel=self.kernel)  # (B, L, E)
+        left, right = self.left_to_right.weights(), self.right_to_left.weights()
+        gated = bidirectional_inner(x, z, left, right, kernel=self.kernel)
+        (projected,) = products(gated, self.out_proj.weight, kernel=self.kernel)
         return residual + projected
 
 
-class Caduceus(nn.Module):
-    """Stack of bidirectional blocks and a final norm: (B, L, D) -> (B, L, D)."""
+class BlockStack(nn.Module):
+    """Residual blocks one after the other, and a final norm: (B, L, D) -> (B, L, D).
 
-    def __init__(self, config: ModelConfig) -> None:
+    Attributes:
+        checkpoint_blocks: whether the backward pass recomputes each block from its input: slower by a forward pass, and
+            of the blocks' insides one is held at a time. Results are the same.
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module], d_model: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList([BidirectionalBlock(config) for _ in range(config.n_layers)])
-        self.norm = nn.RMSNorm(config.d_model, eps=RMS_NORM_EPS)
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.RMSNorm(d_model, eps=RMS_NORM_EPS)
+        self.checkpoint_blocks = False
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Last hidden states, (B, L, D)."""
         for block in self.blocks:
-            hidden = block(hidden)
+            if self.checkpoint_blocks and torch.is_grad_enabled():
+                # Blocks draw no random numbers, so there is no generator's state to keep.
+                hidden = checkpoint(block, hidden, use_reentrant=False, preserve_rng_state=False)
+            else:
+                hidden = block(hidden)
         normed: Tensor = self.norm(hidden)
         return normed
+
+
+class Caduceus(BlockStack):
+    """Stack of bidirectional blocks."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__((BidirectionalBlock(config) for _ in range(config.n_layers)), config.d_model)
 
 
 def set_kernel(model: nn.Module, name: str) -> None:
@@ -114,3 +151,10 @@ def set_kernel(model: nn.Module, name: str) -> None:
     for part in model.modules():
         if isinstance(part, (Direction, BidirectionalBlock)):
             part.kernel = name
+
+
+def set_checkpointing(model: nn.Module, on: bool) -> None:
+    """Make the backward pass of a model's backbone recompute its blocks, or keep what they hold."""
+    for part in model.modules():
+        if isinstance(part, BlockStack):
+            part.checkpoint_blocks = on

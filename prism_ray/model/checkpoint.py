@@ -10,8 +10,10 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from torch import Tensor
 from prism_ray import __version__
 from prism_ray.config import ModelConfig, RunConfig
 from prism_ray.documents import Model, faults_of, lists_to_tuples
-from prism_ray.errors import CheckpointError, FaultList, InputError
+from prism_ray.errors import CheckpointError, Fault, FaultList, InputError
 from prism_ray.model.interface import InputShape, TrainedOn
 from prism_ray.model.prism import Prism
 
@@ -31,7 +33,10 @@ SCHEMA_VERSION = 1
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 
+_RUNS_MODEL = "model"
 _URI = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")
+# Named, not imported: a room above this one knows how, and models are used without it.
+_FETCHED_BY = {"runs": "prism_ray.tracking.model_files", "models": "prism_ray.tracking.model_files"}
 
 
 def save(
@@ -119,20 +124,27 @@ def _document(model: Prism, trained_on: TrainedOn) -> dict[str, Any]:
     }
 
 
-def load(path: str | Path) -> Prism:
-    """Model of a folder, on the CPU, in evaluation mode, with `trained_on` set.
+def load(path: str | Path, *, tracking_uri: str | None = None) -> Prism:
+    """Model of a folder or of a tracking store, on the CPU, in evaluation mode, with `trained_on` set.
+
+    Args:
+        path: a model's folder, the folder of the run that trained it, `runs:/RUN_ID/model`, `models:/NAME@ALIAS` or
+            `models:/NAME/VERSION`.
+        tracking_uri: address of the tracking store that a URI is of; MLFLOW_TRACKING_URI where not given.
 
     Raises:
         CheckpointError: no such folder, a file that is missing or cannot be read, another schema version, or weights
             that do not fit the settings; all that can be known is reported together.
+        TrackingError: the tracking store cannot be reached, or does not have the model.
     """
-    faults = FaultList()
     if isinstance(path, str) and _URI.match(path):
-        faults.add(path, "is a URI", "only folders can be loaded: download the model's artifacts and give their folder")
-    elif not Path(path).is_dir():
-        faults.add(str(path), "no such folder", f"give a folder with {WEIGHTS_FILE} and {CONFIG_FILE}")
-    faults.raise_if_any(CheckpointError)
-    folder = Path(path)
+        with fetched_model(path, tracking_uri) as fetched:
+            return _load_folder(fetched)
+    return _load_folder(model_folder(Path(path)))
+
+
+def _load_folder(folder: Path) -> Prism:
+    faults = FaultList()
     for name in (WEIGHTS_FILE, CONFIG_FILE):
         if not (folder / name).is_file():
             faults.add(str(folder / name), "no such file", "the folder does not hold a whole model")
@@ -140,29 +152,57 @@ def load(path: str | Path) -> Prism:
     config, inputs, trained_on = _read_config(folder / CONFIG_FILE)
     weights = _read_weights(folder / WEIGHTS_FILE)
     model = Prism(config, inputs, seed=0)
-    check_weights(model, weights, str(folder / WEIGHTS_FILE))
+    faults.extend(weight_faults(model, weights, str(folder / WEIGHTS_FILE)))
+    faults.raise_if_any(CheckpointError)
     model.load_state_dict(weights)
     model.trained_on = trained_on
     return model.eval()
 
 
-def check_weights(model: Prism, weights: dict[str, Tensor], where: str) -> None:
-    """Do nothing where weights fit a model.
+def model_folder(path: Path) -> Path:
+    """Folder of the model at `path`: itself, or `model` inside it where it is the folder of a run.
 
     Raises:
-        CheckpointError: names that are missing or unknown, and shapes that differ, all of them.
+        CheckpointError: there is no such folder.
     """
     faults = FaultList()
+    if not path.is_dir():
+        faults.add(str(path), "no such folder", f"give a folder with {WEIGHTS_FILE} and {CONFIG_FILE}")
+    faults.raise_if_any(CheckpointError)
+    inside = path / _RUNS_MODEL
+    return inside if inside.is_dir() and not (path / CONFIG_FILE).exists() else path
+
+
+def fetched_model(uri: str, tracking_uri: str | None) -> AbstractContextManager[Path]:
+    """Folder with the files of a model that a URI names, for the time of a block.
+
+    Raises:
+        CheckpointError: the URI is of a kind that nothing serves.
+    """
+    scheme = uri.partition(":")[0]
+    if scheme not in _FETCHED_BY:
+        faults = FaultList()
+        fix = "give a folder, runs:/RUN_ID/model, models:/NAME@ALIAS or models:/NAME/VERSION"
+        faults.add(uri, f"{scheme}:/ is not a place that models are loaded from", fix)
+        faults.raise_if_any(CheckpointError)
+    fetch: Callable[[str, str | None], AbstractContextManager[Path]]
+    fetch = import_module(_FETCHED_BY[scheme]).fetched_model
+    return fetch(uri, tracking_uri)
+
+
+def weight_faults(model: Prism, weights: dict[str, Tensor], where: str) -> list[Fault]:
+    """What keeps weights from fitting a model: names that are missing or unknown, and shapes that differ."""
+    faults = FaultList()
     expected = model.state_dict()
-    for name in expected.keys() - weights.keys():
+    for name in sorted(expected.keys() - weights.keys()):
         faults.add(f"{where}: {name}", "is missing", "the settings describe another model")
-    for name in weights.keys() - expected.keys():
+    for name in sorted(weights.keys() - expected.keys()):
         faults.add(f"{where}: {name}", "is not a weight of this model", "the settings describe another model")
     for name in sorted(expected.keys() & weights.keys()):
         have, want = tuple(weights[name].shape), tuple(expected[name].shape)
         if have != want:
             faults.add(f"{where}: {name}", f"has shape {have}", f"the settings expect {want}")
-    faults.raise_if_any(CheckpointError)
+    return list(faults.faults)
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -45,6 +45,13 @@ def from_official_state_dict(weights: Mapping[str, Tensor], where: str = "state_
         CheckpointError: a name that is not of the published model, or copies of a shared weight that differ or lack.
     """
     faults = FaultList()
+    renamed = renamed_weights(weights, where, faults)
+    faults.raise_if_any(CheckpointError)
+    return renamed
+
+
+def renamed_weights(weights: Mapping[str, Tensor], where: str, faults: FaultList) -> dict[str, Tensor]:
+    """As `from_official_state_dict`, with what is wrong added to `faults`: only without any can the tensors be used."""
     renamed: dict[str, Tensor] = {}
     shared: dict[str, dict[str, Tensor]] = {}
     for official, tensor in weights.items():
@@ -62,6 +69,7 @@ def from_official_state_dict(weights: Mapping[str, Tensor], where: str = "state_
             part = direction[3].replace("conv1d", "conv")
             renamed[f"backbone.blocks.{direction[1]}.{_DIRECTION_NAMES[direction[2]]}.{part}"] = tensor
     for ours, copies in shared.items():
+        renamed[ours] = next(iter(copies.values()))
         if len(copies) < 2:
             faults.add(
                 f"{where}: {ours}", f"is there only for mamba_{next(iter(copies))}", "both directions keep a copy"
@@ -70,9 +78,6 @@ def from_official_state_dict(weights: Mapping[str, Tensor], where: str = "state_
             faults.add(
                 f"{where}: {ours}", "differs between mamba_fwd and mamba_rev", "only tied directions are supported"
             )
-        else:
-            renamed[ours] = copies["fwd"]
-    faults.raise_if_any(CheckpointError)
     return renamed
 
 

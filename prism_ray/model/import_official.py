@@ -16,8 +16,8 @@ from torch import Tensor
 
 from prism_ray.config import ModelConfig
 from prism_ray.errors import CheckpointError, FaultList
-from prism_ray.model.checkpoint import check_weights
-from prism_ray.model.checkpoint_official import from_official_state_dict
+from prism_ray.model.checkpoint import weight_faults
+from prism_ray.model.checkpoint_official import renamed_weights
 from prism_ray.model.interface import InputShape, TrainedOn
 from prism_ray.model.prism import Prism
 
@@ -63,12 +63,13 @@ def import_official(
     Raises:
         CheckpointError: the file cannot be read, holds unknown weights or lacks some, or has another number of signals.
     """
-    weights = from_official_state_dict(_state_dict(path), str(path))
     faults = FaultList()
+    weights = renamed_weights(_state_dict(path), str(path), faults)
     for name in _NEEDED:
         if name not in weights:
             faults.add(f"{path}: {name}", "is missing", "this is not a checkpoint of the published model")
-    faults.raise_if_any(CheckpointError)
+    if any(name not in weights for name in _NEEDED):
+        faults.raise_if_any(CheckpointError)
     inputs = _inputs(weights)
     if len(signals) != inputs.n_signals:
         faults.add(
@@ -76,12 +77,12 @@ def import_official(
             f"was trained on {inputs.n_signals} signals, {len(signals)} names are given ({', '.join(signals)})",
             "name them all in the order of its input channels with --signals",
         )
-    faults.raise_if_any(CheckpointError)
     config = _config(weights).model_copy(
         update={"centre_bp": centre_bp, "weight_activation": weight_activation, "average": average}
     )
     model = Prism(config, inputs, seed=0)
-    check_weights(model, weights, str(path))
+    faults.extend(weight_faults(model, weights, str(path)))
+    faults.raise_if_any(CheckpointError)
     model.load_state_dict(weights)
     model.trained_on = TrainedOn(signals=signals, scalars=_scalar_names(inputs.n_scalars))
     return model.eval()

@@ -5,9 +5,11 @@ Legend: B genes, L positions in bp, S signals, K scalars, D channels, n backgrou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from prism_ray.config import RunConfig
@@ -116,3 +118,46 @@ def check_inputs(
     assert n_genes is not None
     assert n_positions is not None
     return n_genes, n_positions
+
+
+def check_finite(sequence: Tensor | None, signals: Tensor | None, scalars: Tensor | None) -> None:
+    """Refuse values that are not numbers or are infinite: a single one makes a gene's predictions NaN in silence.
+
+    Raises:
+        InputError: naming every input with such values and the number of genes that have them.
+    """
+    faults = FaultList()
+    for name, tensor in (("sequence", sequence), ("signals", signals), ("scalars", scalars)):
+        # A sum finds any such value in one pass; where large values overflow it, the exact count below decides.
+        if tensor is None or not tensor.is_floating_point() or torch.isfinite(tensor.sum()):
+            continue
+        genes = int((~torch.isfinite(tensor).flatten(1).all(dim=1)).sum())
+        if genes:
+            faults.add(
+                name,
+                f"has values that are NaN or infinite in {genes} of {tensor.shape[0]} genes",
+                "give 0 where a signal is missing, and leave out genes without scalar features",
+            )
+    faults.raise_if_any(InputError)
+
+
+def check_names(trained_on: TrainedOn, signals: Sequence[str], scalars: Sequence[str]) -> None:
+    """Refuse inputs whose names are not those that a model was trained on, in the same order.
+
+    Args:
+        trained_on: of the model.
+        signals: names of the channels of the signals that it is to be given.
+        scalars: names of the scalar features.
+
+    Raises:
+        InputError: names that lack, are too many or come in another order; both kinds together.
+    """
+    faults = FaultList()
+    for kind, given, wanted in (("signals", signals, trained_on.signals), ("scalars", scalars, trained_on.scalars)):
+        if tuple(given) == wanted:
+            continue
+        problem = f"{list(given)} are not those that the model was trained on"
+        if sorted(given) == sorted(wanted):
+            problem = f"{list(given)} come in another order than the model was trained on"
+        faults.add(kind, problem, f"give {list(wanted)}, in this order")
+    faults.raise_if_any(InputError)

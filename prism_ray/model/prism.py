@@ -1,4 +1,4 @@
-"""Prism: a Caduceus over DNA and signals, trained with backdoor adjustment over learned background states.
+"""Prism: a sequence backbone over DNA and signals, trained with backdoor adjustment over learned background states.
 
 Legend: B genes, L positions in bp, S signals, K scalars, D channels, n background states, V copies of the input.
 Source: arXiv 2602.21550.
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from prism_ray.config import ModelConfig
 from prism_ray.errors import ConfigError, FaultList, InputError
-from prism_ray.model.backbone import Caduceus
+from prism_ray.model.backbones import build_backbone
 from prism_ray.model.confounders import ConfounderEncoder
-from prism_ray.model.interface import InputShape, Output, Paths, TrainedOn, check_inputs
+from prism_ray.model.interface import InputShape, Output, Paths, TrainedOn, check_finite, check_inputs
 
 
 class Prism(nn.Module):
@@ -25,7 +25,7 @@ class Prism(nn.Module):
 
     The input passes the backbone once as it is (plain path) and once weighted by each of n background
     states (adjusted path). Linear layers before and after the backbone, and the encoder of states, keep
-    PyTorch's default initialisation; the backbone has Mamba's.
+    PyTorch's default initialisation; the backbone has its own.
     """
 
     def __init__(self, config: ModelConfig, inputs: InputShape, *, seed: int | None = None) -> None:
@@ -60,7 +60,7 @@ class Prism(nn.Module):
             with _drawn_from(seed, "signal_layer"):
                 self.signal_layer = nn.Linear(inputs.n_signals, width)
         with _drawn_from(seed, "backbone"):
-            self.backbone = Caduceus(config)
+            self.backbone = build_backbone(config)
         with _drawn_from(seed, "head"):
             self.head = nn.Sequential(
                 nn.Linear(width + inputs.n_scalars, width),
@@ -90,10 +90,13 @@ class Prism(nn.Module):
             paths: `plain` runs one copy of the input and no encoder of states, `adjusted` n copies, `both` n + 1.
 
         Raises:
-            InputError: an input that is missing or of another shape, or an adjusted path asked of n = 0.
+            InputError: an input that is missing, of another shape or not finite, or an adjusted path asked of n = 0.
             ConfigError: a window too short for the encoder of states.
         """
         n_genes, _ = check_inputs(self.inputs, sequence, signals, scalars)
+        if self._device().type == "cpu" or not self.training:
+            # On a GPU the answer must be waited for: training leaves it to its loss, which is watched anyway.
+            check_finite(sequence, signals, scalars)
         # Mixed precision is for the backbone. Elsewhere it saves nothing, and bfloat16's three digits would
         # round raw signals and predictions.
         with _full_precision(self._device()):
@@ -158,10 +161,14 @@ class Prism(nn.Module):
         return prediction
 
     def _cast(self, values: Tensor) -> Tensor:
-        return values.to(self.backbone.norm.weight.dtype)
+        return values.to(self._any_weight().dtype)
 
     def _device(self) -> torch.device:
-        return self.backbone.norm.weight.device
+        return self._any_weight().device
+
+    def _any_weight(self) -> Tensor:
+        """A weight that every model has: its dtype and device are the model's."""
+        return next(self.head.parameters())
 
 
 def _full_precision(device: torch.device) -> torch.autocast:

@@ -16,6 +16,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 
 COLOURS = ("#2f7fc1", "#d9622b", "#1f9e77", "#b5609a", "#8a7a1f", "#5f6b7a")
@@ -67,6 +68,13 @@ def new_figure(n_rows: int = 1, n_columns: int = 1, height_in: float = 3.6) -> t
 def legend_above(axis: Axes) -> None:
     """A legend above the axes, where it hides no data."""
     axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, labelcolor=INK, fontsize="small")
+
+
+def colour_bar(figure: Figure, mapped: ScalarMappable, axis: Axes, label: str) -> None:
+    """A bar that says what the colours of a map mean."""
+    with mpl.rc_context(_STYLE):
+        bar = figure.colorbar(mapped, ax=axis, label=label, pad=0.01, fraction=0.03)
+    bar.outline.set_visible(False)
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> str:

@@ -106,14 +106,14 @@ class PartitionFile:
             yield number, start, end
             start = end
 
-    def read(self, row_groups: Sequence[int], columns: Sequence[str]) -> Any:
-        """Table of some columns of some row groups.
+    def read(self, row_groups: Sequence[int], columns: Sequence[str], *, threads: bool = True) -> Any:
+        """Table of some columns of some row groups, decoded by several threads unless `threads` is false.
 
         Raises:
             StoreError: a page's bytes are damaged.
         """
         try:
-            return self._file.read_row_groups(list(row_groups), columns=list(columns))
+            return self._file.read_row_groups(list(row_groups), columns=list(columns), use_threads=threads)
         except (OSError, pa.ArrowException) as problem:
             raise self._damaged(problem) from problem
 

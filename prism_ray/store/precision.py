@@ -56,9 +56,9 @@ class Rounding(StoreModel):
 
 
 def measure_rounding(values: NDArray[np.float32]) -> Rounding:
-    """What float16 would make of values that are all in its range."""
+    """What float16 would make of values; one beyond its range counts as its end."""
     exact = values.astype(np.float64)
-    error = exact - values.astype(np.float16)
+    error = exact - np.clip(values, -LARGEST_FLOAT16, LARGEST_FLOAT16).astype(np.float16)
     return Rounding(
         n=values.size,
         total=float(exact.sum()),
@@ -77,6 +77,11 @@ def check_range(values: NDArray[np.float32], where: str, faults: FaultList) -> b
     problem = f"has a value of size {largest:g}, float16 ends at {LARGEST_FLOAT16:g}"
     faults.add(where, problem, "set dtype: float32, or a transform such as log10p1")
     return False
+
+
+def fits_float16(rounding: Rounding) -> bool:
+    """Whether float16 holds all values, and loses no more of them than is allowed."""
+    return rounding.largest <= LARGEST_FLOAT16 and rounding.loss <= LARGEST_LOSS
 
 
 def check_loss(rounding: Rounding, where: str, faults: FaultList) -> None:

@@ -5,12 +5,16 @@ N genes, L positions in bp, S signals, K scalars.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from prism_ray.errors import ConfigError, Fault, FaultList, StoreError
@@ -21,6 +25,7 @@ from prism_ray.store.projection import SCALARS, Projection, check_genes, check_p
 from prism_ray.store.rings import SEQUENCE, place_ring, rings_touched
 from prism_ray.store.schema import FileEntry, StoreDescription, read_description
 
+_READ_BYTES = 32 << 20
 IDENTIFIERS = ("gene_id", "gene_name", "tss", "strand", "label")
 
 
@@ -33,7 +38,7 @@ def open_store(path: str | Path) -> Store:
     store = Path(path)
     description = read_description(store)
     faults = FaultList()
-    faults.extend(fault for entry in description.files if (fault := size_fault(store, entry)) is not None)
+    faults.extend(fault for entry in description.all_files if (fault := size_fault(store, entry)) is not None)
     faults.raise_if_any(StoreError)
     return Store(store, description)
 
@@ -52,6 +57,7 @@ class Store:
         self.description = description
         self.digest = description.digest()
         self._genes: dict[str, pd.DataFrame] = {}
+        self._row_of: dict[str, dict[str, int]] = {}
 
     @property
     def folds(self) -> Folds:
@@ -149,17 +155,76 @@ class Store:
         projection = _projection(window_bp, signals, cell_type, sequence, scalars)
         self._check(projection, genes, str(self.path)).raise_if_any(ConfigError)
         table = self._gene_table(cell_type)
-        rows = _rows_asked(table, genes)
+        rows = self._rows_asked(cell_type, genes)
         arrays = self._allocated(projection, table.iloc[rows])
-        for entry, first, order in self._rows_by_file(cell_type, rows):
-            with PartitionFile(self.path, entry) as file:
-                for number, start, end in file.row_groups():
-                    # Places in the answer whose gene lies in this row group, and where in the group it lies.
-                    places = order[(rows[order] >= first + start) & (rows[order] < first + end)]
-                    if len(places):
-                        group = file.read([number], projection.columns(self.description))
-                        self._fill(arrays, group, projection, places, rows[places] - first - start)
+        self._fill(arrays, projection, rows)
         return arrays
+
+    def _fill(self, arrays: GeneArrays, projection: Projection, rows: NDArray[np.int64]) -> None:
+        """Read every wanted row group into its place, several at a time."""
+        pieces = list(self._pieces(projection, rows))
+        n_threads = min(pa.cpu_count(), len(pieces))
+        if n_threads < 2:
+            for piece in pieces:
+                self._fill_piece(arrays, projection, piece)
+            return
+        # A thread decodes and copies whole row groups: that shares the work better than Arrow's threads, a column each.
+        with ThreadPoolExecutor(n_threads) as pool:
+            done = [pool.submit(self._fill_piece, arrays, projection, piece) for piece in pieces]
+            try:
+                for future in done:
+                    future.result()
+            finally:
+                for future in done:
+                    future.cancel()
+
+    def _pieces(self, projection: Projection, rows: NDArray[np.int64]) -> Iterator[_Piece]:
+        """Row groups with wanted genes, some at a time, with these genes' places in the answer and in the groups."""
+        most_rows = _READ_BYTES // (projection.window_bp * (4 * len(projection.signals) + projection.sequence) or 1)
+        for entry, first, order in self._rows_by_file(projection.cell_type, rows):
+            with PartitionFile(self.path, entry) as file:
+                row_groups = list(file.row_groups())
+            for groups in _some_at_a_time(row_groups, rows[order] - first, most_rows):
+                start = 0
+                places, inside = [], []
+                for _, low, high in groups:
+                    here = order[(rows[order] >= first + low) & (rows[order] < first + high)]
+                    places.append(here)
+                    inside.append(rows[here] - first - low + start)
+                    start += high - low
+                numbers = tuple(number for number, _, _ in groups)
+                yield _Piece(entry, numbers, np.concatenate(places), np.concatenate(inside))
+
+    def _fill_piece(self, arrays: GeneArrays, projection: Projection, piece: _Piece) -> None:
+        """Read the row groups of a piece and copy their wanted rows to their places."""
+        columns: dict[str, Any] = {}
+        with self._opened(piece.entry, projection) as files:
+            for file, names in files:
+                table = file.read(piece.row_groups, names, threads=False)
+                columns |= zip(table.column_names, table.columns, strict=True)
+        taken, put = _as_slice(piece.inside), _as_slice(piece.places)
+        for ring in rings_touched(self.description.ring_bounds, projection.window_bp):
+            if arrays.sequence is not None:
+                place_ring(tensor_to_numpy(columns[ring.column(SEQUENCE)])[taken], ring, arrays.sequence, put)
+            for index, name in enumerate(projection.signals):
+                column = tensor_to_numpy(columns[ring.column(name)])[taken].astype(np.float32, copy=False)
+                place_ring(column, ring, arrays.signals[:, :, index], put)
+        if arrays.scalar_names:
+            chosen = [self.description.scalar_names.index(name) for name in arrays.scalar_names]
+            arrays.scalars[put] = tensor_to_numpy(columns[SCALARS])[taken][:, chosen]
+
+    @contextmanager
+    def _opened(self, entry: FileEntry, projection: Projection) -> Iterator[list[tuple[PartitionFile, list[str]]]]:
+        """Files with a projection of a partition's genes, each with the columns wanted; the partition's own first."""
+        added = self.description.added_to(entry)
+        own = tuple(name for name in projection.signals if name not in added)
+        wanted: list[tuple[FileEntry, list[str]]] = [
+            (entry, replace(projection, signals=own).columns(self.description))
+        ]
+        rings = rings_touched(self.description.ring_bounds, projection.window_bp)
+        wanted += [(added[name], [ring.column(name) for ring in rings]) for name in projection.signals if name in added]
+        with ExitStack() as stack:
+            yield [(stack.enter_context(PartitionFile(self.path, one)), names) for one, names in wanted]
 
     def faults(
         self,
@@ -196,14 +261,14 @@ class Store:
         """
         projection = _projection(window_bp, signals, cell_type, sequence, scalars)
         self._check(projection, genes, str(self.path)).raise_if_any(ConfigError)
-        rows = _rows_asked(self._gene_table(cell_type), genes)
-        columns = projection.columns(self.description)
+        rows = self._rows_asked(cell_type, genes)
         total = 0
         for entry, first, order in self._rows_by_file(cell_type, rows):
             inside = rows[order] - first
-            with PartitionFile(self.path, entry) as file:
-                groups = [n for n, start, end in file.row_groups() if ((inside >= start) & (inside < end)).any()]
-                total += file.compressed_bytes(groups, columns)
+            with self._opened(entry, projection) as files:
+                bounds = files[0][0].row_groups()
+                groups = [n for n, start, end in bounds if ((inside >= start) & (inside < end)).any()]
+                total += sum(file.compressed_bytes(groups, names) for file, names in files)
         return total
 
     def verify(self) -> None:
@@ -213,16 +278,29 @@ class Store:
             StoreError: naming every file that is missing or was changed.
         """
         faults = FaultList()
-        faults.extend(fault for e in self.description.files if (fault := content_fault(self.path, e)) is not None)
+        faults.extend(fault for e in self.description.all_files if (fault := content_fault(self.path, e)) is not None)
         faults.raise_if_any(StoreError)
 
     def _check(self, projection: Projection, genes: Sequence[str] | None, where: str) -> FaultList:
         faults = FaultList()
         check_projection(projection, self.description, where, faults)
         if genes is not None and projection.cell_type in self.description.cell_types:
-            known = self._gene_table(projection.cell_type)["gene_id"]
-            check_genes(genes, dict(zip(known, range(len(known)), strict=True)), where, faults)
+            check_genes(genes, self._rows_by_gene(projection.cell_type), where, faults)
         return faults
+
+    def _rows_by_gene(self, cell_type: str) -> dict[str, int]:
+        """Store row of each gene of a cell type, by its id."""
+        if cell_type not in self._row_of:
+            ids = self._gene_table(cell_type)["gene_id"]
+            self._row_of[cell_type] = dict(zip(ids, range(len(ids)), strict=True))
+        return self._row_of[cell_type]
+
+    def _rows_asked(self, cell_type: str, genes: Sequence[str] | None) -> NDArray[np.int64]:
+        """Store rows of the genes asked for, in their order."""
+        if genes is None:
+            return np.arange(len(self._gene_table(cell_type)), dtype=np.int64)
+        row_of = self._rows_by_gene(cell_type)
+        return np.array([row_of[gene] for gene in genes], dtype=np.int64)
 
     def _rows_by_file(self, cell_type: str, rows: NDArray[np.int64]) -> list[tuple[FileEntry, int, NDArray[np.int64]]]:
         """Files with wanted genes: entry, store row of its first gene, places in the answer of its genes."""
@@ -251,27 +329,6 @@ class Store:
             window_bp=length,
         )
 
-    def _fill(
-        self,
-        arrays: GeneArrays,
-        group: Any,
-        projection: Projection,
-        places: NDArray[np.int64],
-        inside: NDArray[np.int64],
-    ) -> None:
-        """Copy rows `inside` of a row group's table to rows `places` of the answer."""
-        taken, put = _as_slice(inside), _as_slice(places)
-        for ring in rings_touched(self.description.ring_bounds, projection.window_bp):
-            if arrays.sequence is not None:
-                column = tensor_to_numpy(group[ring.column(SEQUENCE)])
-                place_ring(column[taken], ring, arrays.sequence, put)
-            for index, name in enumerate(projection.signals):
-                column = tensor_to_numpy(group[ring.column(name)])[taken].astype(np.float32, copy=False)
-                place_ring(column, ring, arrays.signals[:, :, index], put)
-        if arrays.scalar_names:
-            chosen = [self.description.scalar_names.index(name) for name in arrays.scalar_names]
-            arrays.scalars[put] = tensor_to_numpy(group[SCALARS])[taken][:, chosen]
-
 
 def _projection(
     window_bp: int,
@@ -284,15 +341,43 @@ def _projection(
     return Projection(cell_type, window_bp, tuple(signals), sequence, wanted)
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Row groups of a file that are read at once.
+
+    Attributes:
+        entry: the file.
+        row_groups: their numbers.
+        places: rows of the answer to fill.
+        inside: the same genes' rows in these row groups, one after the other.
+    """
+
+    entry: FileEntry
+    row_groups: tuple[int, ...]
+    places: NDArray[np.int64]
+    inside: NDArray[np.int64]
+
+
+def _some_at_a_time(
+    row_groups: Iterable[tuple[int, int, int]], wanted: NDArray[np.int64], most_rows: int
+) -> Iterator[list[tuple[int, int, int]]]:
+    """Row groups that hold wanted rows of a file: one at a time, or several that have up to `most_rows` together.
+
+    One call of the Parquet reader costs as much as decoding some genes of a short window.
+    """
+    taken: list[tuple[int, int, int]] = []
+    for number, start, end in row_groups:
+        if not ((wanted >= start) & (wanted < end)).any():
+            continue
+        if taken and sum(high - low for _, low, high in taken) + end - start > most_rows:
+            yield taken
+            taken = []
+        taken.append((number, start, end))
+    if taken:
+        yield taken
+
+
 def _as_slice(rows: NDArray[np.int64]) -> NDArray[np.int64] | slice:
     """A slice where row numbers are consecutive, which saves a copy; else the numbers themselves."""
     start, n = int(rows[0]), len(rows)
     return slice(start, start + n) if np.array_equal(rows, np.arange(start, start + n)) else rows
-
-
-def _rows_asked(table: pd.DataFrame, genes: Sequence[str] | None) -> NDArray[np.int64]:
-    """Store rows of the genes asked for, in their order."""
-    if genes is None:
-        return np.arange(len(table), dtype=np.int64)
-    row_of = dict(zip(table["gene_id"], range(len(table)), strict=True))
-    return np.array([row_of[gene] for gene in genes], dtype=np.int64)

@@ -2,6 +2,8 @@
 
 Version `MAJOR.MINOR`. A minor version only adds fields, which an older reader passes over; a major version changes
 what the old fields or columns mean, and an older or newer reader refuses it.
+
+1.1 added: signals in files of their own (`added`), settings of contact maps, `strand_aware` and `blacklist`.
 """
 
 from __future__ import annotations
@@ -13,16 +15,17 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from prism_ray.documents import StrictModel, faults_of
 from prism_ray.errors import FaultList, StoreError
 from prism_ray.splits import Role
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 DESCRIPTION_FILE = "store.json"
 SUCCESS_FILE = "_SUCCESS"
 REPORT_FILE = "build_report.json"
+ADDED_FOLDER = "added"
 
 Dtype = Literal["float32", "float16"]
 
@@ -57,6 +60,8 @@ class SourceDescription(StoreModel):
     """MD5 of its bytes, hexadecimal."""
     accession: str = ""
     """Public identifier, for example of ENCODE; empty where the catalog gives none."""
+    settings: dict[str, bool | int | str | None] = Field(default_factory=dict)
+    """Contact maps: resolution, balance, marginal, pseudocount and quality, as the catalog says."""
 
 
 class LabelDescription(StoreModel):
@@ -103,6 +108,23 @@ class FileEntry(StoreModel):
         return f"cell_type={quote(self.cell_type, safe='')}/chrom={quote(self.chrom, safe='')}/part-0.parquet"
 
 
+class AddedEntry(FileEntry):
+    """One Parquet file of a signal that was added later: the genes of a partition, in the partition's order."""
+
+    signal: str
+    """Name of the signal."""
+
+    @property
+    def path(self) -> str:
+        """Path inside the store."""
+        return f"{added_folder(self.signal, self.cell_type)}/{super().path}"
+
+
+def added_folder(signal: str, cell_type: str) -> str:
+    """Folder, inside the store, of the files of a signal that was added to a cell type."""
+    return f"{ADDED_FOLDER}/{signal}@{quote(cell_type, safe='')}"
+
+
 class StoreDescription(StoreModel):
     """All that `store.json` says, but for its digest."""
 
@@ -134,6 +156,12 @@ class StoreDescription(StoreModel):
     """Length of each chromosome in bp."""
     files: tuple[FileEntry, ...]
     """Every Parquet file: by cell type, then by chromosome in natural order."""
+    added: tuple[AddedEntry, ...] = ()
+    """Files of signals that were added to the finished store, in the order of adding."""
+    strand_aware: bool = False
+    """Whether windows of genes on the reverse strand are turned, so that all are read in their gene's direction."""
+    blacklist: SourceDescription | None = None
+    """File of the regions in which tracks read as 0; null where none are."""
 
     @property
     def signal_names(self) -> tuple[str, ...]:
@@ -149,9 +177,40 @@ class StoreDescription(StoreModel):
         """Files of a cell type, in store order."""
         return tuple(entry for entry in self.files if entry.cell_type == cell_type)
 
+    def added_to(self, entry: FileEntry) -> dict[str, AddedEntry]:
+        """Files with more signals of the genes of a partition, by signal."""
+        return {
+            added.signal: added
+            for added in self.added
+            if (added.cell_type, added.chrom) == (entry.cell_type, entry.chrom)
+        }
+
+    @property
+    def all_files(self) -> tuple[FileEntry, ...]:
+        """Every Parquet file, those of added signals too."""
+        return (*self.files, *self.added)
+
+    def with_signal(
+        self, cell_type: str, signal: SignalDescription, source: SourceDescription, entries: tuple[FileEntry, ...]
+    ) -> StoreDescription:
+        """The description of the store with one more signal of a cell type, which is in files of its own."""
+        signals = self.signals if signal.name in self.signal_names else (*self.signals, signal)
+        cell = self.cell_types[cell_type]
+        known = {**cell.sources, signal.name: source}
+        sources = {each.name: known[each.name] for each in signals if each.name in known}
+        added = tuple(AddedEntry(**entry.model_dump(), signal=signal.name) for entry in entries)
+        return self.model_copy(
+            update={
+                "schema_version": SCHEMA_VERSION,
+                "signals": signals,
+                "cell_types": {**self.cell_types, cell_type: cell.model_copy(update={"sources": sources})},
+                "added": (*self.added, *added),
+            }
+        )
+
     def digest(self) -> str:
         """SHA-256 of what decides a run's numbers: values, names, folds; not files, versions or row groups."""
-        content = {
+        content: dict[str, Any] = {
             "schema_major": self.schema_version.split(".")[0],
             "assembly": self.assembly,
             "window_bp": self.window_bp,
@@ -162,12 +221,23 @@ class StoreDescription(StoreModel):
             "folds": self.folds,
             "rows": [[entry.cell_type, entry.chrom, entry.rows, entry.content_sha256] for entry in self.files],
         }
+        if self.added:
+            content["added"] = [
+                [entry.signal, entry.cell_type, entry.chrom, entry.content_sha256] for entry in self.added
+            ]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> str:
         """Text of `store.json`: the description and its digest; the same description gives the same bytes."""
         return json.dumps({**self.model_dump(mode="json"), "digest": self.digest()}, indent=1) + "\n"
+
+
+def write_description(store: Path, description: StoreDescription) -> None:
+    """Write `store.json`, in one act: a reader finds the old one or the new one."""
+    temporary = store / f".{DESCRIPTION_FILE}.writing"
+    temporary.write_text(description.to_json(), encoding="utf-8")
+    temporary.replace(store / DESCRIPTION_FILE)
 
 
 def read_description(store: Path) -> StoreDescription:

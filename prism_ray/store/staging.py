@@ -32,7 +32,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 def refuse_existing(out: Path) -> None:
-    """Refuse a store that exists, or whose folder does not.
+    """Refuse a store that exists, or whose folder does not or cannot be written.
 
     Raises:
         StoreError: with what to do instead.
@@ -42,6 +42,8 @@ def refuse_existing(out: Path) -> None:
         faults.add(str(out), "exists already", "give another --out, or move it away; a store is never overwritten")
     elif not out.absolute().parent.is_dir():
         faults.add(str(out), f"{out.absolute().parent} is no folder", "create it, or give another --out")
+    elif not os.access(out.absolute().parent, os.W_OK | os.X_OK):
+        faults.add(str(out), f"{out.absolute().parent} cannot be written by this user", "give another --out")
     faults.raise_if_any(StoreError)
 
 
@@ -111,12 +113,16 @@ class Staging:
 
     def finished(self, cell_type: str, chrom: str) -> PartitionRecord | None:
         """Record of a partition that an earlier build finished, if its file still has the same bytes."""
+        record = self.record(cell_type, chrom)
+        return record if record is not None and content_fault(self.path, record.entry) is None else None
+
+    def record(self, cell_type: str, chrom: str) -> PartitionRecord | None:
+        """Record of a partition that an earlier build finished; its file is not looked at."""
         path = _record_path(self.path, self._key, cell_type, chrom)
         try:
-            record = PartitionRecord.model_validate_json(path.read_text(encoding="utf-8"))
+            return PartitionRecord.model_validate_json(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValidationError):
             return None
-        return record if content_fault(self.path, record.entry) is None else None
 
     def finish(self, description: StoreDescription, report: BuildReport) -> None:
         """Make it a store: description, report, success mark, then its final name.
@@ -124,11 +130,19 @@ class Staging:
         Raises:
             StoreError: the final name was taken meanwhile.
         """
-        for left_over in self.path.rglob(f"*{UNFINISHED}"):
-            left_over.unlink()
         report.write(self.path)
         (self.path / DESCRIPTION_FILE).write_text(description.to_json(), encoding="utf-8")
         (self.path / SUCCESS_FILE).touch()
+        self.publish()
+
+    def publish(self) -> None:
+        """Give the folder its final name, without what belongs to the staging alone.
+
+        Raises:
+            StoreError: the final name was taken meanwhile.
+        """
+        for left_over in self.path.rglob(f"*{UNFINISHED}"):
+            left_over.unlink()
         refuse_existing(self._out)
         # Last of all: without them an interrupted build starts anew.
         shutil.rmtree(self.path / _RECORDS)

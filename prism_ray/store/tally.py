@@ -10,12 +10,14 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from prism_ray.store.layout import GeneRows
 from prism_ray.store.precision import Rounding
 from prism_ray.store.schema import FileEntry, StoreModel
-from prism_ray.store.write import GeneRows
 
 CENTRE_BP = 2000
 """Length of the stretch around the TSS over which a signal is averaged, in bp."""
+FLANK_BP = 5000
+"""Distance from the TSS up to which the flanks of that stretch reach, in bp, or to the window's end."""
 _CODE_N = 4
 
 
@@ -28,6 +30,8 @@ class SignalStatistics(StoreModel):
     """Bases inside the chromosome."""
     centre_means: tuple[float, ...]
     """Mean of the stored values in the 2 kb around each TSS, or in the window where that is shorter."""
+    flank_means: tuple[float, ...] | None = None
+    """Mean of the stored values 1 to 5 kb from each TSS, or to the window's end; null where it is below 4 kb."""
     rounding: Rounding | None
     """What storing it as float16 cost; null where it is float32."""
 
@@ -39,8 +43,12 @@ class PartitionStatistics(StoreModel):
     """Genes whose window reaches beyond an end of the chromosome."""
     n_unknown_bases: int | None
     """Bases inside the chromosome whose letter is N; null where there is no DNA."""
+    n_mostly_unknown: int | None = None
+    """Genes with N for more than half of the bases that lie inside the chromosome; null where there is no DNA."""
     n_inside: int
     """Bases of all windows that lie inside the chromosome."""
+    tss: tuple[int, ...]
+    """TSS of each gene, 0-based, ascending."""
     labels: tuple[float, ...]
     """Label of each gene."""
     signals: dict[str, SignalStatistics]
@@ -69,9 +77,12 @@ class PartitionTally:
         self._half = window_bp // 2
         self._n_padded = self._n_inside = 0
         self._n_unknown: int | None = None
+        self._n_mostly_unknown: int | None = None
+        self._tss: list[int] = []
         self._labels: list[float] = []
         self._n_missing: dict[str, int] = {}
         self._means: dict[str, list[float]] = {}
+        self._flanks: dict[str, list[float]] = {}
         self._rounding: dict[str, Rounding] = {}
 
     def add(self, rows: GeneRows, n_missing: Mapping[str, int], rounding: Mapping[str, Rounding]) -> None:
@@ -86,15 +97,19 @@ class PartitionTally:
         inside = np.minimum(tss + self._half, self._chrom_size) - np.maximum(tss - self._half, 0)
         self._n_inside += int(inside.sum())
         self._n_padded += int((inside < 2 * self._half).sum())
+        self._tss += tss.tolist()
         self._labels += rows.genes["label"].to_numpy(np.float64).tolist()
         if rows.sequence is not None:
             # Positions beyond the chromosome are N too, and are no unknown bases.
-            n_outside = rows.sequence.size - int(inside.sum())
-            n_letters = int((rows.sequence == _CODE_N).sum())
-            self._n_unknown = (self._n_unknown or 0) + n_letters - n_outside
+            unknown = (rows.sequence == _CODE_N).sum(axis=1) - (rows.sequence.shape[1] - inside)
+            self._n_unknown = (self._n_unknown or 0) + int(unknown.sum())
+            self._n_mostly_unknown = (self._n_mostly_unknown or 0) + int((2 * unknown > inside).sum())
         for name, values in rows.signals.items():
             self._n_missing[name] = self._n_missing.get(name, 0) + n_missing[name]
-            self._means.setdefault(name, []).extend(_centre_means(values))
+            self._means.setdefault(name, []).extend(centre_means(values).tolist())
+            flanks = flank_means(values)
+            if flanks is not None:
+                self._flanks.setdefault(name, []).extend(flanks.tolist())
         for name, part in rounding.items():
             self._rounding[name] = self._rounding.get(name, Rounding()) + part
 
@@ -103,13 +118,16 @@ class PartitionTally:
         return PartitionStatistics(
             n_padded=self._n_padded,
             n_unknown_bases=self._n_unknown,
+            n_mostly_unknown=self._n_mostly_unknown,
             n_inside=self._n_inside,
+            tss=tuple(self._tss),
             labels=tuple(self._labels),
             signals={
                 name: SignalStatistics(
                     n_missing=self._n_missing[name],
                     n_inside=self._n_inside,
                     centre_means=tuple(means),
+                    flank_means=tuple(self._flanks[name]) if name in self._flanks else None,
                     rounding=self._rounding.get(name),
                 )
                 for name, means in self._means.items()
@@ -117,9 +135,21 @@ class PartitionTally:
         )
 
 
-def _centre_means(values: NDArray[np.float32]) -> list[float]:
-    """Mean of each row over the centre, (n,), from windows (n, L)."""
+def centre_means(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean of each row over the 2 kb around the TSS, (n,), from windows (n, L); over all of a shorter window."""
     half = values.shape[1] // 2
     reach = min(half, CENTRE_BP // 2)
-    means: list[float] = values[:, half - reach : half + reach].mean(axis=1, dtype=np.float64).tolist()
+    means: NDArray[np.float64] = values[:, half - reach : half + reach].mean(axis=1, dtype=np.float64)
+    return means
+
+
+def flank_means(values: NDArray[np.float32]) -> NDArray[np.float64] | None:
+    """Mean of each row over both flanks of the centre, (n,), from windows (n, L); None where L is below 4 kb."""
+    half = values.shape[1] // 2
+    if half < CENTRE_BP:
+        return None
+    inner, outer = CENTRE_BP // 2, min(half, FLANK_BP)
+    left = values[:, half - outer : half - inner].mean(axis=1, dtype=np.float64)
+    right = values[:, half + inner : half + outer].mean(axis=1, dtype=np.float64)
+    means: NDArray[np.float64] = (left + right) / 2.0
     return means

@@ -8,122 +8,46 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from prism_ray.errors import FaultList, StoreError
 from prism_ray.store.files import sha256_of_file, sha256_of_footer
+from prism_ray.store.layout import GeneRows, Layout
 from prism_ray.store.precision import Rounding, check_range, measure_rounding
 from prism_ray.store.projection import SCALARS
-from prism_ray.store.rings import SEQUENCE, Ring, cut_ring, ring_bounds, rings_of
+from prism_ray.store.rings import SEQUENCE, cut_ring
 from prism_ray.store.schema import Dtype, FileEntry
 
-_ROW_GROUP_BYTES = 64 << 20
-_FEWEST_ROWS, _MOST_ROWS = 64, 256
 UNFINISHED = ".writing"
 """End of the name of a file that is being written."""
-_ARROW_TYPES = {"float32": pa.float32(), "float16": pa.float16(), "uint8": pa.uint8()}
+Writer = TypeVar("Writer", bound="TrackFile")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Columns of every file of a store.
-
-    Attributes:
-        window_bp: length of the stored window, L.
-        signals: name and stored type of each signal, in order.
-        has_sequence: whether there is DNA.
-        n_scalars: K; there is no column for them where 0.
-    """
-
-    window_bp: int
-    signals: tuple[tuple[str, Dtype], ...]
-    has_sequence: bool
-    n_scalars: int
-
-    @property
-    def rings(self) -> tuple[Ring, ...]:
-        """Rings of the window, inner first."""
-        return rings_of(ring_bounds(self.window_bp))
-
-    @property
-    def row_group_rows(self) -> int:
-        """Genes a row group: 64 to 256, as many as fit in 64 MiB."""
-        widths = [np.dtype(dtype).itemsize for _, dtype in self.signals] + [1] * self.has_sequence
-        row_bytes = max(1, self.window_bp * sum(widths))
-        return max(_FEWEST_ROWS, min(_MOST_ROWS, _ROW_GROUP_BYTES // row_bytes))
-
-    def row_groups(self, n_genes: int) -> Iterator[slice]:
-        """Rows of each row group of a file of `n_genes`."""
-        for start in range(0, n_genes, self.row_group_rows):
-            yield slice(start, min(start + self.row_group_rows, n_genes))
-
-    def schema(self) -> Any:
-        """Arrow schema of a file."""
-        fields = [
-            pa.field("gene_id", pa.string()),
-            pa.field("gene_name", pa.string()),
-            pa.field("tss", pa.int64()),
-            pa.field("strand", pa.string()),
-            pa.field("label", pa.float32()),
-        ]
-        if self.n_scalars:
-            fields.append(pa.field(SCALARS, pa.fixed_shape_tensor(pa.float32(), (self.n_scalars,))))
-        for name, dtype in self._tracks():
-            for ring in self.rings:
-                tensor = pa.fixed_shape_tensor(_ARROW_TYPES[dtype], (ring.width,))
-                fields.append(pa.field(ring.column(name), tensor))
-        return pa.schema(fields)
-
-    def _tracks(self) -> list[tuple[str, str]]:
-        return [(SEQUENCE, "uint8")] * self.has_sequence + [(name, dtype) for name, dtype in self.signals]
-
-
-@dataclass(frozen=True)
-class GeneRows:
-    """Genes of one row group, sorted by TSS and gene id.
-
-    Attributes:
-        genes: columns gene_id, gene_name, tss (0-based), strand, label (transformed).
-        scalars: (n, K) float32.
-        sequence: (n, L) uint8, A C G T N = 0 1 2 3 4; None where the store has no DNA.
-        signals: (n, L) float32 by name, transformed.
-    """
-
-    genes: pd.DataFrame
-    scalars: NDArray[np.float32]
-    sequence: NDArray[np.uint8] | None
-    signals: Mapping[str, NDArray[np.float32]]
-
-
-class PartitionWriter:
-    """Writes the genes of a cell type on a chromosome to one file. Use as a context manager, then call `close`.
+class TrackFile:
+    """Writes windows of the genes of a partition to one file. Use as a context manager, then call `close`.
 
     The file has a temporary name until it is closed, so a file of the final name is whole.
 
     Args:
-        store: folder of the store, or of its staging.
-        cell_type: cell type of the genes.
-        chrom: chromosome of the genes.
-        layout: columns.
+        root: folder that the entry's path starts from.
+        entry: cell type and chromosome of the genes; decides the file's name.
+        layout: columns of windows.
+        schema: Arrow schema of the file.
     """
 
-    def __init__(self, store: Path, cell_type: str, chrom: str, layout: Layout) -> None:
-        self._entry = FileEntry(
-            cell_type=cell_type, chrom=chrom, rows=0, bytes=0, sha256="", footer_sha256="", content_sha256=""
-        )
-        self._path = store / self._entry.path
+    def __init__(self, root: Path, entry: FileEntry, layout: Layout, schema: Any) -> None:
+        self._entry = entry
+        self._path = root / entry.path
         # A worker that outlives a killed build may still write the same partition: to a file of its own.
         self._temporary = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}{UNFINISHED}")
         self._layout = layout
-        self._schema = layout.schema()
+        self._schema = schema
         self._content = _ContentDigest()
         self._rows = 0
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,50 +57,16 @@ class PartitionWriter:
             compression="zstd",
             write_page_checksum=True,
             # Smallest and largest value of a tensor's elements help no reader.
-            write_statistics=["gene_id", "tss"],
+            write_statistics=[name for name in ("gene_id", "tss") if name in schema.names],
         )
 
-    def __enter__(self) -> PartitionWriter:
+    def __enter__(self: Writer) -> Writer:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._writer.is_open:
             self._writer.close()
         self._temporary.unlink(missing_ok=True)
-
-    def write(self, rows: GeneRows) -> dict[str, Rounding]:
-        """Write one row group.
-
-        Returns:
-            What rounding cost, for each signal stored as float16.
-
-        Raises:
-            StoreError: values beyond the range of float16, all such signals together.
-        """
-        n, length = len(rows.genes), self._layout.window_bp
-        tracks, rounding = self._stored(rows)
-        columns: dict[str, Any] = {
-            "gene_id": pa.array(rows.genes["gene_id"].tolist(), pa.string()),
-            "gene_name": pa.array(rows.genes["gene_name"].tolist(), pa.string()),
-            "tss": pa.array(rows.genes["tss"].to_numpy(np.int64)),
-            "strand": pa.array(rows.genes["strand"].tolist(), pa.string()),
-            "label": pa.array(rows.genes["label"].to_numpy(np.float32)),
-        }
-        for name, column in columns.items():
-            self._content.add_values(name, column.to_pylist())
-        if self._layout.n_scalars:
-            assert rows.scalars.shape == (n, self._layout.n_scalars), rows.scalars.shape
-            columns[SCALARS] = _tensor(rows.scalars, self._schema.field(SCALARS).type)
-            self._content.add_array(SCALARS, rows.scalars)
-        for name, values in tracks.items():
-            assert values.shape == (n, length), (name, values.shape)
-            self._content.add_array(name, values)
-            for ring in self._layout.rings:
-                column_type = self._schema.field(ring.column(name)).type
-                columns[ring.column(name)] = _tensor(cut_ring(values, ring), column_type)
-        self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=max(1, n))
-        self._rows += n
-        return rounding
 
     def close(self) -> FileEntry:
         """Give the file its final name.
@@ -197,24 +87,138 @@ class PartitionWriter:
         self._temporary.replace(self._path)
         return entry
 
-    def _stored(self, rows: GeneRows) -> tuple[dict[str, NDArray[Any]], dict[str, Rounding]]:
-        """DNA and signals in the type that they are stored in, and what rounding cost."""
-        tracks: dict[str, NDArray[Any]] = {}
-        if self._layout.has_sequence:
-            assert rows.sequence is not None
-            tracks[SEQUENCE] = np.ascontiguousarray(rows.sequence, dtype=np.uint8)
+    def _write(self, columns: dict[str, Any], n_rows: int) -> None:
+        self._writer.write_table(pa.table(columns, schema=self._schema), row_group_size=max(1, n_rows))
+        self._rows += n_rows
+
+    def _add_values(self, columns: dict[str, Any], values: dict[str, Any]) -> None:
+        """Add columns of one value a gene, and count them in the content."""
+        for name, column in values.items():
+            columns[name] = column
+            self._content.add_values(name, column.to_pylist())
+
+    def _add_tensor(self, columns: dict[str, Any], name: str, values: NDArray[Any]) -> None:
+        """Add one tensor column of (n, width), and count it in the content."""
+        columns[name] = _tensor(values, self._schema.field(name).type)
+        self._content.add_array(name, values)
+
+    def _add_track(self, columns: dict[str, Any], name: str, values: NDArray[Any]) -> None:
+        """Add the rings of windows (n, L), in the type that they are stored in, and count them in the content."""
+        assert values.shape[1] == self._layout.window_bp, (name, values.shape)
+        self._content.add_array(name, values)
+        for ring in self._layout.rings:
+            column_type = self._schema.field(ring.column(name)).type
+            columns[ring.column(name)] = _tensor(cut_ring(values, ring), column_type)
+
+    def _stored(
+        self, signals: Mapping[str, NDArray[np.float32]]
+    ) -> Iterator[tuple[str, NDArray[Any], Rounding | None]]:
+        """Signals in the type that they are stored in, one at a time, and what rounding cost.
+
+        Raises:
+            StoreError: values beyond the range of float16, all such signals together.
+        """
         faults = FaultList()
-        rounding: dict[str, Rounding] = {}
         for name, dtype in self._layout.signals:
-            values = np.ascontiguousarray(rows.signals[name], dtype=np.float32)
+            values = np.ascontiguousarray(signals[name], dtype=np.float32)
+            rounding = None
             if dtype == "float16":
                 where = f"{self._entry.cell_type}.signals.{name} on {self._entry.chrom}"
                 if not check_range(values, where, faults):
                     continue
-                rounding[name] = measure_rounding(values)
-            tracks[name] = values.astype(dtype)
+                rounding = measure_rounding(values)
+            yield name, values.astype(dtype, copy=False), rounding
         faults.raise_if_any(StoreError)
-        return tracks, rounding
+
+
+class PartitionWriter(TrackFile):
+    """Writes the genes of a cell type on a chromosome to one file of a store, with all that is known of them.
+
+    Args:
+        store: folder of the store, or of its staging.
+        cell_type: cell type of the genes.
+        chrom: chromosome of the genes.
+        layout: columns.
+    """
+
+    def __init__(self, store: Path, cell_type: str, chrom: str, layout: Layout) -> None:
+        super().__init__(store, _empty_entry(cell_type, chrom), layout, layout.schema())
+
+    def write(self, rows: GeneRows) -> dict[str, Rounding]:
+        """Write one row group.
+
+        Returns:
+            What rounding cost, for each signal stored as float16.
+
+        Raises:
+            StoreError: values beyond the range of float16, all such signals together.
+        """
+        n = len(rows.genes)
+        columns: dict[str, Any] = {}
+        self._add_values(
+            columns,
+            {
+                "gene_id": pa.array(rows.genes["gene_id"].tolist(), pa.string()),
+                "gene_name": pa.array(rows.genes["gene_name"].tolist(), pa.string()),
+                "tss": pa.array(rows.genes["tss"].to_numpy(np.int64)),
+                "strand": pa.array(rows.genes["strand"].tolist(), pa.string()),
+                "label": pa.array(rows.genes["label"].to_numpy(np.float32)),
+            },
+        )
+        if self._layout.n_scalars:
+            assert rows.scalars.shape == (n, self._layout.n_scalars), rows.scalars.shape
+            self._add_tensor(columns, SCALARS, rows.scalars)
+        if self._layout.has_sequence:
+            assert rows.sequence is not None
+            self._add_track(columns, SEQUENCE, np.ascontiguousarray(rows.sequence, dtype=np.uint8))
+        roundings = {}
+        for name, values, rounding in self._stored(rows.signals):
+            self._add_track(columns, name, values)
+            if rounding is not None:
+                roundings[name] = rounding
+        self._write(columns, n)
+        return roundings
+
+
+class AddedWriter(TrackFile):
+    """Writes one more signal of the genes of a partition, in a file of its own.
+
+    Args:
+        staging: folder in which the signal is put together.
+        cell_type: cell type of the genes.
+        chrom: chromosome of the genes.
+        signal: name and stored type.
+        window_bp: length of the stored window.
+    """
+
+    def __init__(self, staging: Path, cell_type: str, chrom: str, signal: tuple[str, Dtype], window_bp: int) -> None:
+        layout = Layout(window_bp, (signal,), has_sequence=False, n_scalars=0)
+        super().__init__(staging, _empty_entry(cell_type, chrom), layout, layout.track_schema())
+        self._signal, _ = signal
+
+    def write(self, gene_ids: list[str], values: NDArray[np.float32]) -> dict[str, Rounding]:
+        """Write one row group: the genes of one of the partition's row groups, in its order; values (n, L).
+
+        Returns:
+            What rounding cost, where it is stored as float16.
+
+        Raises:
+            StoreError: values beyond the range of float16.
+        """
+        columns: dict[str, Any] = {}
+        self._add_values(columns, {"gene_id": pa.array(gene_ids, pa.string())})
+        roundings = {}
+        for name, stored, rounding in self._stored({self._signal: values}):
+            self._add_track(columns, name, stored)
+            if rounding is not None:
+                roundings[name] = rounding
+        self._write(columns, len(gene_ids))
+        return roundings
+
+
+def _empty_entry(cell_type: str, chrom: str) -> FileEntry:
+    """Entry of a file that is not yet written."""
+    return FileEntry(cell_type=cell_type, chrom=chrom, rows=0, bytes=0, sha256="", footer_sha256="", content_sha256="")
 
 
 class _ContentDigest:

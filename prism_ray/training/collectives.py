@@ -2,33 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import torch
 import torch.distributed
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from prism_ray.training.reporter import Placement
 
 
-def mean_over_workers(values: Tensor, placement: Placement) -> Tensor:
-    """Mean of a tensor over the workers; shards are equal, so means of shards average to the batch's mean."""
+def sum_over_workers(values: Tensor, placement: Placement) -> Tensor:
+    """Sum of a tensor over the workers; equal on all of them."""
     if placement.n_workers == 1:
         return values
     values = values.clone()
     torch.distributed.all_reduce(values)
-    return values / placement.n_workers
+    return values
+
+
+def any_worker(flags: Sequence[bool], placement: Placement) -> list[bool]:
+    """Which of the flags are set on at least one worker; equal on all of them."""
+    if placement.n_workers == 1:
+        return list(flags)
+    counts = sum_over_workers(torch.tensor(flags, dtype=torch.int32, device=placement.device), placement)
+    return [bool(count) for count in counts.tolist()]
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], placement: Placement) -> None:
+    """Put the mean of the workers' gradients in place of each one's own, in one exchange.
+
+    Shares are equal, so the mean of the gradients of shares is the gradient of the global batch's mean loss.
+    """
+    if placement.n_workers == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    together = sum_over_workers(torch.cat([gradient.flatten() for gradient in gradients]), placement)
+    together /= placement.n_workers
+    start = 0
+    for gradient in gradients:
+        gradient.copy_(together[start : start + gradient.numel()].view_as(gradient))
+        start += gradient.numel()
+
+
+def take_from_first(model: nn.Module, placement: Placement) -> None:
+    """Give every worker the weights and buffers of rank 0.
+
+    They are drawn from one seed, but another kind of processor may round otherwise.
+    """
+    if placement.n_workers == 1:
+        return
+    for values in model.state_dict().values():
+        torch.distributed.broadcast(values, src=0)
 
 
 def gather_rows(values: NDArray[np.float32], n_rows: int, placement: Placement) -> NDArray[np.float32]:
-    """(n_rows,) values of all workers, put back in order: worker r holds rows r, r + W, r + 2W, ..."""
+    """(n_rows,) values of all workers, put back in order: worker r holds the rows `share_of_rows` gives it."""
     if placement.n_workers == 1:
         return values
-    n_each = -(-n_rows // placement.n_workers)
+    n_each = len(range(n_rows)[share_of_rows(n_rows, 0, placement.n_workers)])
     # Collectives need equal shapes; what pads a short shard is cut off again below.
     mine = torch.zeros(n_each, dtype=torch.float32, device=placement.device)
     mine[: len(values)] = torch.from_numpy(values)
     parts = [torch.empty_like(mine) for _ in range(placement.n_workers)]
     torch.distributed.all_gather(parts, mine)
-    interleaved: NDArray[np.float32] = torch.stack(parts, dim=1).reshape(-1).cpu().numpy()
-    return interleaved[:n_rows]
+    together: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
+    return together[:n_rows]
+
+
+def share_of_rows(n_rows: int, rank: int, n_workers: int) -> slice:
+    """Rows of one worker: neighbours, which lie near each other in a store; the first worker has the most."""
+    n_each = -(-n_rows // n_workers)
+    return slice(min(rank * n_each, n_rows), min((rank + 1) * n_each, n_rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Literal
 
 import numpy as np
@@ -12,8 +13,9 @@ from prism_ray.metrics import regression_metrics
 from prism_ray.model import Prism
 from prism_ray.store import GeneArrays
 from prism_ray.training.batches import make_batch
-from prism_ray.training.collectives import gather_rows
+from prism_ray.training.collectives import gather_rows, share_of_rows
 from prism_ray.training.reporter import Placement
+from prism_ray.training.sources import GeneSource, as_source
 
 _POSITIONS_A_BATCH = 64 * 2000
 """Positions (genes x bp) evaluated at once: bounds memory at long windows, keeps short ones efficient."""
@@ -22,7 +24,7 @@ _POSITIONS_A_BATCH = 64 * 2000
 @torch.inference_mode()
 def predict_rows(
     model: Prism,
-    arrays: GeneArrays,
+    genes: GeneArrays | GeneSource,
     rows: NDArray[np.int64],
     placement: Placement,
     path: Literal["plain", "adjusted"],
@@ -31,30 +33,32 @@ def predict_rows(
 
     The model is evaluated in float32 and in evaluation mode; its mode is restored.
     """
+    source = as_source(genes)
     was_training = model.training
     model.eval()
-    mine = rows[placement.rank :: placement.n_workers]
-    batch_genes = max(1, _POSITIONS_A_BATCH // arrays.window_bp)
+    mine = rows[share_of_rows(len(rows), placement.rank, placement.n_workers)]
+    batch_genes = max(1, _POSITIONS_A_BATCH // source.genes.window_bp)
     parts = [np.empty(0, dtype=np.float32)]
-    for start in range(0, len(mine), batch_genes):
-        batch = make_batch(arrays, mine[start : start + batch_genes], placement.device)
-        output = model(batch.sequence, batch.signals, batch.scalars, paths=path)
-        chosen = output.plain if path == "plain" else output.adjusted
-        assert chosen is not None
-        parts.append(chosen.float().cpu().numpy())
+    with closing(source.chunks(mine, batch_genes)) as chunks:
+        for arrays in chunks:
+            batch = make_batch(arrays, placement.device)
+            output = model(batch.sequence, batch.signals, batch.scalars, paths=path)
+            chosen = output.plain if path == "plain" else output.adjusted
+            assert chosen is not None
+            parts.append(chosen.float().cpu().numpy())
     model.train(was_training)
     return gather_rows(np.concatenate(parts), len(rows), placement)
 
 
 def evaluate_rows(
     model: Prism,
-    arrays: GeneArrays,
+    source: GeneSource,
     rows: NDArray[np.int64],
     placement: Placement,
     path: Literal["plain", "adjusted"],
     split: str,
 ) -> tuple[dict[str, float], NDArray[np.float32]]:
     """Metrics named `split/name` over all of `rows`, and the (N,) predictions they were computed from."""
-    prediction = predict_rows(model, arrays, rows, placement, path)
-    metrics = regression_metrics(prediction, arrays.label[rows])
+    prediction = predict_rows(model, source, rows, placement, path)
+    metrics = regression_metrics(prediction, source.genes.label[rows])
     return {f"{split}/{name}": value for name, value in metrics.items()}, prediction

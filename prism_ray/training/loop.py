@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,15 +20,18 @@ from torch import Tensor, nn
 
 from prism_ray.config import RunConfig
 from prism_ray.errors import ConfigError, Fault, FaultList, TrainingError
-from prism_ray.model import InputShape, Prism, count_parameters, parameter_groups, prism_loss
+from prism_ray.model import Prism, count_parameters, parameter_groups
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
-from prism_ray.training.batches import TrainingOrder, make_batch
 from prism_ray.training.checkpoint import RunState, load_state, save_state
-from prism_ray.training.collectives import mean_over_workers
+from prism_ray.training.collectives import any_worker, take_from_first
 from prism_ray.training.evaluate import evaluate_rows
+from prism_ray.training.gradients import N_LOSSES, GradientStep
+from prism_ray.training.order import TrainingOrder
+from prism_ray.training.preemption import RunInterruptedError, termination_noticed
 from prism_ray.training.reporter import NullReporter, Placement, Reporter
 from prism_ray.training.schedule import learning_rate
+from prism_ray.training.sources import GeneSource, as_source
 
 LOSS_NAMES = ("train/loss", "train/prediction_loss", "train/adjustment_loss", "train/diversity_loss")
 _REPORTS_A_RUN = 200
@@ -47,6 +50,8 @@ class TrainResult:
         test_prediction: (N,) float32 prediction of each of them.
         n_parameters: trained numbers in the network.
         train_s: seconds in training steps, over all attempts.
+        micro_batch: genes that a worker computed at a time in the end.
+        checkpointing: whether activations were computed again in the backward pass in the end.
     """
 
     model: Prism
@@ -56,6 +61,8 @@ class TrainResult:
     test_prediction: NDArray[np.float32]
     n_parameters: int
     train_s: float
+    micro_batch: int
+    checkpointing: bool
 
 
 @dataclass
@@ -63,25 +70,25 @@ class _Run:
     """One process's moving parts while it trains."""
 
     config: RunConfig
-    arrays: GeneArrays
+    source: GeneSource
     split: Split
     placement: Placement
     reporter: Reporter
     model: Prism
-    wrapped: nn.Module
+    gradients: GradientStep
     optimizer: torch.optim.Optimizer
     order: TrainingOrder
     step: int = 0
     best: dict[str, float] = field(default_factory=dict)
     best_model: dict[str, Tensor] | None = None
-    loss_sums: Tensor = field(default_factory=lambda: torch.zeros(len(LOSS_NAMES) + 1, dtype=torch.float64))
+    loss_sums: Tensor = field(default_factory=lambda: torch.zeros(N_LOSSES + 1, dtype=torch.float64))
     history: list[dict[str, float]] = field(default_factory=list)
     train_s: float = 0.0
 
 
 def train(
     config: RunConfig,
-    arrays: GeneArrays,
+    genes: GeneArrays | GeneSource,
     split: Split,
     *,
     folder: Path | None = None,
@@ -90,29 +97,46 @@ def train(
 ) -> TrainResult:
     """Train, validate and test one run; go on from the checkpoint in `folder` where there is one.
 
-    The model of the lowest validation MSE is kept and is tested once, at the end.
+    The model of the lowest validation MSE is kept and is tested once, at the end. A SIGTERM to a process whose main
+    thread trains with a `folder` ends the run after the step, with a checkpoint.
 
     Args:
-        arrays: genes of the run's cell type, with just its window, signals and scalars.
+        genes: of the run's cell type, with just its window, signals and scalars: their arrays, or where they come from.
         split: row numbers of the training, validation and test genes.
         folder: where checkpoints are written by rank 0 and read by all; None to keep none.
 
     Raises:
         ConfigError: the training genes do not fill a batch, or the batch does not divide among the workers.
-        TrainingError: the loss is no longer a number.
+        TrainingError: the loss is no longer a number, or a single gene does not fit in memory.
+        RunInterruptedError: SIGTERM came; the checkpoint in `folder` is of the step before this error.
         CheckpointError: the checkpoint in `folder` is damaged or of another run.
+        StoreError: a source that reads while the run trains found a damaged file.
     """
     placement = placement or Placement()
     _refuse_split(config, split, placement.n_workers)
-    run = _start(config, arrays, split, placement, reporter or NullReporter())
+    run = _start(config, as_source(genes), split, placement, reporter or NullReporter())
     if folder is not None:
         _resume(run, folder)
+    take_from_first(run.model, run.placement)
+    left = range(run.step, config.training.n_steps)
+    with closing(run.source.training_shares(run.order, left, placement.rank, placement.n_workers)) as shares:
+        if folder is None:
+            _train_steps(run, shares, None, lambda: False)
+        else:
+            with termination_noticed() as told_to_end:
+                _train_steps(run, shares, folder, told_to_end)
+    return _finish(run)
+
+
+def _train_steps(run: _Run, shares: Iterator[GeneArrays], folder: Path | None, told_to_end: Callable[[], bool]) -> None:
+    """All steps that are left, with their reports, validations and checkpoints."""
+    config, placement = run.config, run.placement
     n_steps = config.training.n_steps
     validate_every = max(1, round(config.training.validate_every_epochs * run.order.steps_per_epoch))
     report_every = max(1, n_steps // _REPORTS_A_RUN)
     while run.step < n_steps:
         started = time.perf_counter()
-        _train_step(run)
+        _train_step(run, next(shares))
         run.train_s += time.perf_counter() - started
         if run.step % report_every == 0:
             _report_losses(run)
@@ -120,16 +144,15 @@ def train(
         if validated:
             _validate(run)
         due = placement.checkpoint_every_steps and run.step % placement.checkpoint_every_steps == 0
-        if folder is not None and placement.rank == 0 and (validated or due):
+        asked = placement.checkpoint_asked is not None and placement.checkpoint_asked()
+        # Any of the workers may be told, and all must end at the same step.
+        end, asked = any_worker([told_to_end(), asked], placement)
+        if folder is not None and placement.rank == 0 and (validated or due or asked or end):
             _save(run, folder)
-    return _finish(run)
-
-
-def input_shape(arrays: GeneArrays) -> InputShape:
-    """Shape of the model's inputs that these arrays give."""
-    return InputShape(
-        n_signals=arrays.signals.shape[2], n_scalars=arrays.scalars.shape[1], sequence=arrays.sequence is not None
-    )
+        if end:
+            raise RunInterruptedError(
+                f"told to end after step {run.step} of {n_steps}; started again, it goes on from {folder}"
+            )
 
 
 def split_faults(config: RunConfig, split: Split, n_workers: int) -> list[Fault]:
@@ -164,17 +187,17 @@ def _refuse_split(config: RunConfig, split: Split, n_workers: int) -> None:
     faults.raise_if_any(ConfigError)
 
 
-def _start(config: RunConfig, arrays: GeneArrays, split: Split, placement: Placement, reporter: Reporter) -> _Run:
+def _start(config: RunConfig, source: GeneSource, split: Split, placement: Placement, reporter: Reporter) -> _Run:
     torch.manual_seed(config.seed)
-    model = Prism(config.model, input_shape(arrays), seed=config.seed).to(placement.device)
+    model = Prism(config.model, source.genes.inputs, seed=config.seed).to(placement.device)
     optimizer = torch.optim.AdamW(
         parameter_groups(model, config.optimizer.weight_decay),
         lr=config.optimizer.learning_rate,
         betas=(config.optimizer.beta1, config.optimizer.beta2),
     )
-    wrapped = placement.wrap(model) if placement.wrap is not None else model
-    order = TrainingOrder(split.train, config.training.batch_size, config.seed)
-    return _Run(config, arrays, split, placement, reporter, model, wrapped, optimizer, order)
+    gradients = GradientStep(model, config, placement)
+    order = TrainingOrder.of(config, split, source.genes.chrom)
+    return _Run(config, source, split, placement, reporter, model, gradients, optimizer, order)
 
 
 def _resume(run: _Run, folder: Path) -> None:
@@ -205,40 +228,33 @@ def _save(run: _Run, folder: Path) -> None:
     save_state(folder, state)
 
 
-@contextmanager
-def _precision(run: _Run) -> Iterator[None]:
-    enabled = run.config.training.precision == "bf16"
-    with torch.autocast(run.placement.device.type, dtype=torch.bfloat16, enabled=enabled):
-        yield
-
-
-def _train_step(run: _Run) -> None:
+def _train_step(run: _Run, share: GeneArrays) -> None:
     """One optimiser step on the next global batch, of which this worker computes its share."""
-    config, placement = run.config, run.placement
+    config = run.config
     rate = learning_rate(config.optimizer, run.step, config.training.n_steps)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    rows = run.order.rows(run.step)
-    share = len(rows) // placement.n_workers
-    batch = make_batch(run.arrays, rows[placement.rank * share : (placement.rank + 1) * share], placement.device)
-    run.wrapped.train()
     run.optimizer.zero_grad(set_to_none=True)
-    with _precision(run):
-        output = run.wrapped(batch.sequence, batch.signals, batch.scalars)
-        losses = prism_loss(output, batch.label, config.loss.alpha, config.loss.beta)
-    losses.total.backward()  # type: ignore[no-untyped-call]
-    parts = torch.stack([losses.total, losses.prediction, losses.adjustment, losses.diversity]).detach()
-    values = mean_over_workers(parts.float(), placement).double().cpu()
-    if not math.isfinite(float(values[0])):
+    before = run.gradients.micro_batch, run.gradients.checkpointing
+    losses = run.gradients.compute(share)
+    if not math.isfinite(float(losses[0])):
         raise TrainingError(
-            f"the loss is {float(values[0])} at step {run.step + 1} (learning rate {rate:.3g}); "
+            f"the loss is {float(losses[0])} at step {run.step + 1} (learning rate {rate:.3g}); "
             "lower optimizer.learning_rate, or give badly scaled signals a transform in the catalog"
         )
     nn.utils.clip_grad_norm_(run.model.parameters(), config.optimizer.gradient_clip)
     run.optimizer.step()
-    run.loss_sums[: len(LOSS_NAMES)] += values
+    run.loss_sums[:N_LOSSES] += losses
     run.loss_sums[-1] += 1
     run.step += 1
+    if run.placement.rank == 0 and before != (run.gradients.micro_batch, run.gradients.checkpointing):
+        # Not in the history: that is of the numbers, and equal wherever the run trains.
+        run.reporter.report(memory_metrics(run.gradients.micro_batch, run.gradients.checkpointing), run.step)
+
+
+def memory_metrics(micro_batch: int, checkpointing: bool) -> dict[str, float]:
+    """How a batch was fitted into memory, as a tracker is told of it."""
+    return {"cost/micro_batch": float(micro_batch), "cost/checkpoint_activations": float(checkpointing)}
 
 
 def _report_losses(run: _Run) -> None:
@@ -254,7 +270,7 @@ def _report_losses(run: _Run) -> None:
 
 def _validate(run: _Run) -> None:
     metrics, _ = evaluate_rows(
-        run.model, run.arrays, run.split.validation, run.placement, run.config.model.predict_with, "val"
+        run.model, run.source, run.split.validation, run.placement, run.config.model.predict_with, "val"
     )
     if not math.isfinite(metrics["val/mse"]):
         raise TrainingError(f"the validation MSE is {metrics['val/mse']} at step {run.step}")
@@ -271,7 +287,7 @@ def _finish(run: _Run) -> TrainResult:
     assert run.best_model is not None
     run.model.load_state_dict(run.best_model)
     metrics, prediction = evaluate_rows(
-        run.model, run.arrays, run.split.test, run.placement, run.config.model.predict_with, "test"
+        run.model, run.source, run.split.test, run.placement, run.config.model.predict_with, "test"
     )
     return TrainResult(
         model=run.model,
@@ -281,4 +297,6 @@ def _finish(run: _Run) -> TrainResult:
         test_prediction=prediction,
         n_parameters=count_parameters(run.model),
         train_s=run.train_s,
+        micro_batch=run.gradients.micro_batch,
+        checkpointing=run.gradients.checkpointing,
     )

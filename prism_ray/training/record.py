@@ -29,9 +29,9 @@ from prism_ray.config import RunConfig
 from prism_ray.documents import faults_of
 from prism_ray.errors import CheckpointError, Fault
 from prism_ray.model import save
-from prism_ray.store import GeneArrays
 from prism_ray.training.checkpoint import CHECKPOINT_NAME
 from prism_ray.training.loop import TrainResult
+from prism_ray.training.sources import NamedGenes
 
 RESULT_NAME = "result.json"
 HISTORY_NAME = "history.json"
@@ -50,7 +50,8 @@ class TrialRecord:
         config: its settings.
         metrics: of the best model: `val/...`, `test/...`, `best_step`.
         n_parameters: trained numbers in the network.
-        cost: `train_s`, `n_workers`, `device`, `host`.
+        cost: `train_s`, `n_workers`, `device`, `host`, `micro_batch` (genes a worker at a time) and
+            `checkpoint_activations`.
         versions: of python, torch and prism-ray.
         finished: UTC time in ISO format.
     """
@@ -91,7 +92,7 @@ class TrialRecord:
 def write_record(
     folder: Path,
     result: TrainResult,
-    arrays: GeneArrays,
+    genes: NamedGenes,
     config: RunConfig,
     *,
     trial_id: str,
@@ -106,16 +107,16 @@ def write_record(
         result.model,
         folder / MODEL_NAME,
         run_config=config,
-        signals=arrays.signal_names,
-        scalars=arrays.scalar_names,
+        signals=genes.signal_names,
+        scalars=genes.scalar_names,
         overwrite=True,  # an attempt that died between the model and the result left one
     )
     rows = result.test_rows
     predictions = pd.DataFrame(
         {
-            "gene_id": arrays.gene_id[rows],
-            "chrom": arrays.chrom[rows],
-            "label": arrays.label[rows],
+            "gene_id": genes.gene_id[rows],
+            "chrom": genes.chrom[rows],
+            "label": genes.label[rows],
             "prediction": result.test_prediction.astype(np.float32),
         }
     )
@@ -137,6 +138,8 @@ def write_record(
             "n_workers": n_workers,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             "host": platform.node(),
+            "micro_batch": result.micro_batch,
+            "checkpoint_activations": result.checkpointing,
         },
         "versions": {
             "python": platform.python_version(),

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import nn
 
 
 class Reporter(Protocol):
@@ -38,12 +37,18 @@ class Placement:
         device: device of model and batches.
         rank: number of this process in its run, from 0.
         n_workers: processes of the run.
-        wrap: makes a model that averages gradients over the workers; identity for one worker.
         checkpoint_every_steps: steps between checkpoints besides those at validations; 0 for none.
+        micro_batch: genes that a worker computes at a time, of its share of each global batch; 0 for all of it.
+        checkpoint_activations: compute hidden states again in the backward pass instead of keeping them: less memory
+            for about a third more time.
+        checkpoint_asked: whether a checkpoint is wanted after this step, as before a node is taken away. Called once
+            a step by every worker; None where nobody asks.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     rank: int = 0
     n_workers: int = 1
-    wrap: Callable[[nn.Module], nn.Module] | None = None
     checkpoint_every_steps: int = 0
+    micro_batch: int = 0
+    checkpoint_activations: bool = False
+    checkpoint_asked: Callable[[], bool] | None = None

@@ -10,29 +10,52 @@ import pytest
 from prism_ray.cli import main, make_parser
 from prism_ray.config import RunConfig
 
-RESOURCES = {"--workers", "--cpus-per-worker", "--gpus-per-worker", "--checkpoint-every", "--address"}
+RESOURCES = {
+    "--workers",
+    "--cpus-per-worker",
+    "--gpus-per-worker",
+    "--checkpoint-every",
+    "--micro-batch",
+    "--checkpoint-activations",
+    "--loading",
+    "--address",
+}
 
 # Frozen: a flag is added here only if it says where or how a command runs. What is computed is in catalogs, studies
-# and configs; `simulate` alone makes data, so its flags are their settings.
+# and configs; `simulate` makes data and `catalog` makes catalogs, so their flags are the settings of these.
 FLAGS: dict[str, set[str]] = {
     "": {"--version"},
     "simulate": {"--genes", "--chromosomes", "--seed", "--confounding", "--test-confounding"},
+    "catalog": set(),
+    "catalog from-geneexp": {"--cell-type", "--label", "--out"},
     "build": {"--out", "--window-bp", "--workers"},
     "store": set(),
     "store info": set(),
     "store verify": set(),
+    "store report": {"--out"},
+    "store add-signal": {"--workers"},
     "train": {"--store", "--out", *RESOURCES},
+    # Predicting is no run: which genes are wanted is said here.
+    "predict": {
+        *("--store", "--out", "--cell-type", "--genes", "--part", "--fold", "--window-bp", "--states"),
+        *("--device", "--workers", "--address", "--tracking-uri"),
+    },
     "run": {"--store", "--storage", "--tracking-uri", "--smoke", "--max-concurrent", *RESOURCES},
     "report": {"--storage", "--tracking-uri", "--out"},
+    "doctor": {"--json"},
     # A checkpoint of the published implementation does not say all of its settings.
     "import-checkpoint": {"--out", "--signals", "--centre-bp", "--weight-activation", "--average"},
 }
 POSITIONAL = {
     "simulate": ["out"],
+    "catalog from-geneexp": ["folder"],
     "build": ["catalog"],
     "store info": ["store"],
     "store verify": ["store"],
+    "store report": ["store"],
+    "store add-signal": ["store", "catalog", "signal"],
     "train": ["config"],
+    "predict": ["model"],
     "run": ["study"],
     "report": ["name"],
     "import-checkpoint": ["checkpoint"],
@@ -87,6 +110,8 @@ def test_help_explains_every_flag(command: str, capsys: pytest.CaptureFixture[st
         ([], "the following arguments are required: COMMAND"),
         (["stor"], "invalid choice: 'stor'"),
         (["store"], "the following arguments are required: ACTION"),
+        (["catalog"], "the following arguments are required: ACTION"),
+        (["catalog", "from-geneexp", "d", "--out", "o"], "the following arguments are required: --cell-type"),
         (["build", "catalog.yaml"], "the following arguments are required: --out"),
         (["run", "smoke"], "the following arguments are required: --store"),
         (["train", "a.yaml", "--store", "s", "--out", "o", "--workers", "two"], "--workers: invalid int value: 'two'"),

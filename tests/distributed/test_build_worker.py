@@ -17,11 +17,11 @@ import yaml
 import prism_ray.store
 from prism_ray.distributed.build import _finish
 from prism_ray.distributed.build_plan import BuildPlan, plan_build
-from prism_ray.distributed.build_worker import FAULTS, PARTITION, PartitionBuilder
+from prism_ray.distributed.build_worker import PartitionBuilder
+from prism_ray.distributed.partition_run import FAULTS, PARTITION
 from prism_ray.errors import CatalogError, StoreError
-from prism_ray.store import Store
+from prism_ray.store import Store, layout
 from prism_ray.store.staging import Staging
-from prism_ray.store.write import Layout
 
 
 def build_here(plan: BuildPlan, out: Path) -> Store:
@@ -153,7 +153,7 @@ def test_description(plan: BuildPlan, store: Store) -> None:
 def test_row_groups_change_no_value(
     plan: BuildPlan, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Layout, "row_group_rows", property(lambda self: 5))
+    monkeypatch.setattr(layout, "ROW_GROUP_ROWS", 5)
     small = build_here(plan, tmp_path / "small")
     assert small.digest == store.digest
     one, other = (each.load(3000, ["hic", "dnase"], "K562") for each in (small, store))

@@ -23,7 +23,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def real_store(real_pack: Path, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("real") / "store"
     report = build_store(REPOSITORY / "benchmarks" / "real_data" / "catalog.yaml", out)
-    assert not report.warnings
+    # Tracks of peaks have no value between these; nothing else is suspicious.
+    (warning,) = report.warnings
+    assert warning.startswith("K562: more than 20 % of the bases have no value")
     return out
 
 

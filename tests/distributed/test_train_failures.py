@@ -11,9 +11,10 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from prism_ray.config import RunConfig
 from prism_ray.distributed import train as train_module
+from prism_ray.distributed.streaming import StreamError
 from prism_ray.distributed.train import _worker, train_on_workers
 from prism_ray.distributed.trial import FAILURE_NAME, TrialTask, note_failure
-from prism_ray.errors import ConfigError, TrainingError
+from prism_ray.errors import ConfigError, StoreError, TrainingError
 from prism_ray.training.reporter import Placement
 
 
@@ -87,14 +88,15 @@ def test_only_a_loss_that_every_worker_computes_ends_without_another_attempt(
     monkeypatch.setattr(train_module, "worker_placement", lambda resources: Placement())
 
     def fail(kind: type[Exception]) -> None:
-        def run(*_: object) -> None:
+        def run(*_: object, **__: object) -> None:
             raise kind("why")
 
         monkeypatch.setattr(train_module, "run_trial", run)
         _worker({"task": task})
 
-    fail(TrainingError)  # does not raise: what raises is tried again
-    for kind in (ConfigError, OSError, MemoryError):
+    for kind in (TrainingError, StreamError):
+        fail(kind)  # does not raise: what raises is tried again
+    for kind in (ConfigError, StoreError, OSError, MemoryError):
         with pytest.raises(kind):
             fail(kind)
 

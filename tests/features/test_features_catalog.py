@@ -5,14 +5,16 @@ import os
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from catalog_edits import Content, edit_table, rewrite, set_field, set_label, set_signal, sizes_of, write_bigwig
 
-from prism_ray.errors import CatalogError
+from prism_ray.errors import CatalogError, FaultList
 from prism_ray.features.catalog import check_catalog, load_catalog, source_digests
 from prism_ray.features.genes import natural_order
+from prism_ray.features.genome_check import Genome, check_assembly, known_assembly
 
 
 def test_what_the_files_hold(tiny_genome: Path) -> None:
@@ -124,6 +126,74 @@ def test_bedgraph_signal(genome_copy: Path) -> None:
     assert list(check_catalog(load_catalog(genome_copy / "catalog.yaml"), 2000).chrom_sizes.items()) == sizes_of(
         genome_copy
     )
+
+
+def test_blacklist_and_strands_are_settings_of_the_data(genome_copy: Path) -> None:
+    plain = load_catalog(genome_copy / "catalog.yaml").digest()
+    (genome_copy / "artefacts.bed").write_text("chr1\t5\t9\nchrUn\t0\t9\n")
+    set_field("blacklist", {"bed": "artefacts.bed"})(genome_copy)
+    catalog = load_catalog(genome_copy / "catalog.yaml")
+    check_catalog(catalog, 2000)
+    masked = catalog.digest()
+    (genome_copy / "artefacts.bed").write_text("chr1\t5\t10\n")
+    other = catalog.digest()
+    set_field("strand_aware", True)(genome_copy)
+    turned = load_catalog(genome_copy / "catalog.yaml")
+    check_catalog(turned, 2000)
+    assert len({plain, masked, other, turned.digest()}) == 4
+
+
+def test_windows_that_were_cut_before(genome_copy: Path) -> None:
+    genes = check_catalog(load_catalog(genome_copy / "catalog.yaml"), 2000).cell_types["K562"].genes
+    for chrom, rows in genes.groupby("chrom"):
+        with h5py.File(genome_copy / f"dnase_{chrom}.h5", "w") as file:
+            for tss in rows["tss"]:
+                file[f"{chrom}_{tss}"] = np.ones(2000, dtype=np.float32)
+    set_signal("dnase", file="dnase_{chrom}.h5", kind="gene_windows")(genome_copy)
+    catalog = load_catalog(genome_copy / "catalog.yaml")
+    data = check_catalog(catalog, 2000)
+    assert list(data.chrom_sizes.items()) == sizes_of(genome_copy)
+    digest = catalog.digest()
+    assert str(genome_copy / "dnase_chr6.h5") in source_digests(catalog)
+    with h5py.File(genome_copy / "dnase_chr6.h5", "r+") as file:
+        next(iter(file.values()))[0] = 7
+    assert catalog.digest() != digest
+
+
+@pytest.mark.parametrize(
+    ("assembly", "known"),
+    [
+        ("hg38", "hg38"),
+        ("GRCh38", "hg38"),
+        ("GRCh38.p14", "hg38"),
+        ("GRCh37", "hg19"),
+        ("mm10", "mm10"),
+        ("GRCm39", "mm39"),
+        ("T2T-CHM13v2.0", "hs1"),
+        ("simulated", None),
+        ("hg38full", None),
+    ],
+)
+def test_names_of_assemblies(assembly: str, known: str | None) -> None:
+    assert known_assembly(assembly) == known
+
+
+@pytest.mark.parametrize(
+    ("assembly", "sizes", "problem"),
+    [
+        ("hg38", {"chr1": 249_250_621}, "has chr1 of 249,250,621 bp, which is hg19; the catalog says hg38"),
+        ("hg38", {"1": 249_250_621}, "has 1 of 249,250,621 bp, which is hg19; the catalog says hg38"),
+        ("hg19", {"chr2": 5, "chrX": 156_040_895}, "has chrX of 156,040,895 bp, which is hg38; the catalog says hg19"),
+        ("mm39", {"chr1": 195_471_971}, "has chr1 of 195,471,971 bp, which is mm10; the catalog says mm39"),
+        ("hg38", {"chr1": 248_956_422, "chrX": 156_040_895}, None),
+        ("hg38", {"chr1": 1_000_000}, None),
+        ("my_genome", {"chr1": 249_250_621}, None),
+    ],
+)
+def test_lengths_that_contradict_the_assembly(assembly: str, sizes: dict[str, int], problem: str | None) -> None:
+    faults = FaultList()
+    check_assembly(assembly, [Genome("here", sizes)], faults)
+    assert [fault.problem for fault in faults.faults] == ([] if problem is None else [problem])
 
 
 def test_digest_follows_content_and_settings_but_not_places(genome_copy: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import cooler
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prism_ray.errors import CatalogError
-from prism_ray.features import contacts
+from prism_ray.features import contact_pixels, contacts
 from prism_ray.features.contacts import power_law, pseudocount
 from prism_ray.features.signals import open_signal
-from prism_ray.features.sources import SignalSource
+from prism_ray.features.source_parts import SignalSource
 
 BIN_BP = 1000
 SIZES = {"chr1": 40_300, "chr2": 900, "chr3": 25_000}
@@ -241,3 +242,161 @@ def test_a_gene_in_a_masked_bin_has_no_contacts(contact_map: Path) -> None:
         found = reader.windows("chr1", np.array([3500]), 2000)
     assert found.n_missing == 2000
     assert not found.values.any()
+
+
+def write_small(path: Path, matrix: dict[tuple[int, int], int], *, square: bool = False, **columns: object) -> Path:
+    """chr1 of bins 0 to 3, chr2 of bins 4 and 5."""
+    sizes = pd.Series({"chr1": 4000, "chr2": 1500})
+    bins = cooler.binnify(sizes, BIN_BP).assign(**columns)
+    rows = sorted((a, b, n) for (a, b), n in matrix.items())
+    pixels = pd.DataFrame(rows, columns=["bin1_id", "bin2_id", "count"])
+    cooler.create_cooler(str(path), bins, pixels, ordered=True, symmetric_upper=not square, triucheck=not square)
+    return path
+
+
+# Contacts within chr1, one within chr2 and some between them; bin 3 has contacts with chr2 alone.
+SMALL = {(0, 0): 4, (0, 1): 6, (0, 5): 90, (1, 1): 2, (1, 2): 5, (2, 2): 7, (3, 4): 80, (4, 4): 3}
+
+
+@pytest.mark.parametrize(("marginal", "power"), [("vc", 1.0), ("vc_sqrt", 0.5)])
+@pytest.mark.parametrize("pixels_a_read", [1, 3, 2_000_000])
+def test_vanilla_coverage_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marginal: str, power: float, pixels_a_read: int
+) -> None:
+    monkeypatch.setattr(contact_pixels, "PIXELS_A_READ", pixels_a_read)
+    path = write_small(tmp_path / "map.cool", SMALL)
+    dense = np.array([[4, 6, 0, 0], [6, 2, 5, 0], [0, 5, 7, 0], [0, 0, 0, 0]], dtype=np.float64)
+    margins = np.array([10.0, 13.0, 12.0])  # of chr1 alone
+    expected = np.zeros((4, 4))
+    for i in range(3):
+        for j in range(3):
+            expected[i, j] = dense[i, j] / (margins[i] * margins[j]) ** power
+    expected *= dense.sum() / expected.sum()
+    wanted = source(balance=False, marginal=marginal, pseudocount="none", quality=False, transform="none")
+    with open_signal(wanted, path) as reader:
+        assert reader.backend == "cooler"
+        for first in range(4):
+            found = reader.windows("chr1", np.array([first * BIN_BP + 500]), 8000)
+            row = np.zeros(8000)
+            for base in range(8000):
+                position = first * BIN_BP + 500 - 4000 + base
+                if 0 <= position < 4000:
+                    row[base] = expected[first, position // BIN_BP]
+            np.testing.assert_allclose(found.values[0], row, rtol=1e-6)
+            # Bin 3 has no contact on its chromosome: it is masked.
+            inside = [max(first * BIN_BP + 500 - 4000, 0), min(first * BIN_BP + 4500, 4000)]
+            in_bin_3 = max(inside[1] - max(inside[0], 3000), 0)
+            assert found.n_missing == (inside[1] - inside[0] if first == 3 else in_bin_3)
+        # The scale keeps the chromosome's total: one contact alone stays what it is.
+        assert reader.windows("chr2", np.array([10]), 2).values.tolist() == [[3.0, 3.0]]
+
+
+def test_margins_of_a_chromosome_are_summed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summed = []
+    real = contact_pixels.ContactPixels.sums
+    monkeypatch.setattr(
+        contact_pixels.ContactPixels, "sums", lambda self, *given: summed.append(len(given)) or real(self, *given)
+    )
+    with open_signal(source(balance=False, marginal="vc"), write_small(tmp_path / "map.cool", SMALL)) as reader:
+        for _ in range(3):
+            reader.windows("chr1", np.array([500, 3500]), 2000)
+    assert summed == [0, 1]
+
+
+def test_a_chromosome_without_contacts_is_all_missing(tmp_path: Path) -> None:
+    path = write_small(tmp_path / "map.cool", {(0, 0): 4, (0, 4): 3})
+    with open_signal(source(balance=False, marginal="vc"), path) as reader:
+        assert reader.windows("chr2", np.array([700]), 2000).n_missing == 1500
+
+
+@pytest.mark.parametrize("name", ["VC", "KR", "VC_SQRT", "weight", "other"])
+def test_stored_weights_by_name_are_taken_as_cooler_takes_them(tmp_path: Path, name: str) -> None:
+    """Bit for bit; VC, KR and VC_SQRT of hic2cool are divisors, other columns are factors."""
+    weight = np.array([0.7, 1.9, np.nan, 0.3, 1.1, 0.9])
+    path = write_small(tmp_path / "map.cool", SMALL, **{name: weight})
+    expected = cooler.Cooler(str(path)).matrix(balance=name).fetch("chr1")
+    by_hand = 6 / (0.7 * 1.9) if name in contacts.DIVISIVE_WEIGHTS else 6 * 0.7 * 1.9
+    np.testing.assert_allclose(expected[0, 1], by_hand)
+    wanted = source(balance=name, pseudocount="none", quality=False, transform="none")
+    with open_signal(wanted, path) as reader:
+        for first in range(4):
+            found = reader.windows("chr1", np.array([first * BIN_BP]), 8000)
+            row = np.nan_to_num(expected[first]).astype(np.float32).repeat(BIN_BP)
+            low = 4000 - first * BIN_BP
+            assert np.array_equal(found.values[0, low : low + 4000], row)
+
+
+def test_a_divisor_of_zero_is_a_masked_bin(tmp_path: Path) -> None:
+    path = write_small(tmp_path / "map.cool", SMALL, VC=np.array([0.7, 1.9, 0.0, 0.3, 1.1, 0.9]))
+    with open_signal(source(balance="VC", quality=False), path) as reader:
+        assert reader.windows("chr1", np.array([1000]), 4000).n_missing == 1000
+
+
+def test_a_square_map_is_taken_as_it_is(tmp_path: Path) -> None:
+    path = write_small(tmp_path / "map.cool", {(0, 1): 6, (1, 0): 2, (1, 1): 1, (2, 0): 9, (4, 0): 5}, square=True)
+    wanted = source(balance=False, pseudocount="none", quality=False, transform="none")
+    with open_signal(wanted, path) as reader:
+        rows = [reader.windows("chr1", np.array([at]), 8000).values[0, 4000 - at :: 1000] for at in (0, 1000, 2000)]
+    assert [row[:3].tolist() for row in rows] == [[0, 6, 0], [2, 1, 0], [9, 0, 0]]
+
+
+@given(st.integers(1, 400), st.sampled_from([True, False, "other"]), st.sampled_from(list(SIZES)))
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_bits_are_those_of_coolers_matrix(
+    contact_map: Path, monkeypatch: pytest.MonkeyPatch, pixels_a_read: int, balance: bool | str, chrom: str
+) -> None:
+    expected = np.nan_to_num(cooler.Cooler(str(contact_map)).matrix(balance=balance).fetch(chrom).astype(np.float64))
+    wanted = source(balance=balance, pseudocount="none", quality=False, transform="none")
+    tss = np.arange(0, SIZES[chrom], 700)
+    with monkeypatch.context() as patch, open_signal(wanted, contact_map) as reader:
+        patch.setattr(contact_pixels, "PIXELS_A_READ", pixels_a_read)
+        found = reader.windows(chrom, tss, 6000).values
+    for position, row in zip(tss.tolist(), found, strict=True):
+        bases = np.arange(position - 3000, position + 3000)
+        inside = (bases >= 0) & (bases < SIZES[chrom])
+        along = expected[position // BIN_BP][bases[inside] // BIN_BP].astype(np.float32)
+        assert np.array_equal(row[inside], along)
+        assert not row[~inside].any()
+
+
+@pytest.mark.parametrize("tss", [-1, 900])
+def test_a_tss_outside_its_chromosome_is_refused(contact_map: Path, tss: int) -> None:
+    with open_signal(source(), contact_map) as reader, pytest.raises(CatalogError) as caught:
+        reader.windows("chr2", np.array([5, tss]), 200)
+    assert f"map.cool: chr2:{tss}: the TSS lies outside chr2, of 900 bp" in str(caught.value)
+
+
+def test_damage_behind_the_header_is_refused_when_read(tmp_path: Path) -> None:
+    path = write_map(tmp_path / "map.cool")
+    with h5py.File(path) as file:
+        chunk = file["pixels/bin2_id"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = b"\xff" * chunk.size
+    path.write_bytes(bytes(content))
+    with open_signal(source(), path) as reader, pytest.raises(CatalogError, match="the file is damaged; restore it"):
+        reader.windows("chr1", np.array([5000]), 2000)
+
+
+def test_infinite_contacts_are_refused(tmp_path: Path) -> None:
+    path = write_small(tmp_path / "map.cool", SMALL, weight=np.array([np.inf, 1.0, 1.0, 1.0, 1.0, 1.0]))
+    with open_signal(source(), path) as reader, pytest.raises(CatalogError, match="has a contact that is infinite"):
+        reader.windows("chr1", np.array([500]), 200)
+
+
+@pytest.mark.parametrize(
+    ("name", "chrom"), [("GM12878_MboI_subsample100k_100kb.hg19.cool", "1"), ("GM12878_chr22_50kb_prim.hg19.cool", "")]
+)
+def test_real_maps_bit_for_bit(real_pack: Path, name: str, chrom: str) -> None:
+    opened = cooler.Cooler(str(real_pack / "hic" / name))
+    chrom = next(each for each in opened.chromnames if each.removeprefix("chr") == (chrom or "22"))
+    expected = opened.matrix(balance=False).fetch(chrom)
+    size, width = int(opened.chromsizes[chrom]), opened.binsize
+    wanted = source(balance=False, pseudocount="none", quality=False, transform="none")
+    tss = np.random.default_rng(0).integers(0, size, 20)
+    with open_signal(wanted, real_pack / "hic" / name) as reader:
+        found = reader.windows(chrom, tss, 1_000_000).values[:, ::1000]
+    for position, row in zip(tss.tolist(), found, strict=True):
+        bases = np.arange(position - 500_000, position + 500_000, 1000)
+        inside = (bases >= 0) & (bases < size)
+        assert np.array_equal(row[inside], expected[position // width][bases[inside] // width].astype(np.float32))
+    assert found.any()

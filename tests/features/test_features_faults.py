@@ -5,74 +5,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pandas as pd
 import pytest
 from catalog_edits import Content, edit_table, put, rewrite, set_field, set_label, set_signal, sizes_of, write_bigwig
 
 from prism_ray.errors import CatalogError
 from prism_ray.features.catalog import check_catalog, load_catalog
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c.pop("schema"), "schema is missing; write schema: 1"),
-        (lambda c: c.update(schema=2), "schema: 2 is not a known version of catalogs"),
-        (lambda c: c.pop("folds"), "folds: is missing"),
-        (lambda c: c.update(fold={}), "fold: is not a known field; use one of assembly"),
-        (lambda c: c.update(window_bp=2001), "window_bp: 2001 is odd"),
-        (lambda c: c.update(window_bp="2000"), "window_bp: '2000': input should be a valid integer"),
-        (lambda c: c.update(cell_types={}), "cell_types"),
-        (lambda c: c["cell_types"].update({"a/b": c["cell_types"]["K562"]}), "cell types cannot be named 'a/b'"),
-        (
-            lambda c: c["genes"].update(columns={"tsss": "x"}),
-            "genes.columns.tsss: is not a known field; use one of chrom, gene_id, gene_name, strand, tss. Did you mean 'tss'?",
-        ),
-        (lambda c: c["genes"].update(tss_base=2), "genes.tss_base"),
-        (lambda c: c["cell_types"]["K562"].pop("label"), "cell_types.K562.label: is missing"),
-        (
-            lambda c: c["cell_types"]["K562"]["label"].update(transform="log2"),
-            "cell_types.K562.label.transform: 'log2'",
-        ),
-        (lambda c: c["cell_types"]["K562"]["scalars"].update(columns=["a", "a"]), "names one of them twice"),
-        (
-            lambda c: c["cell_types"]["K562"]["signals"].update({"H3__x": c["cell_types"]["K562"]["signals"]["hic"]}),
-            "signals cannot be named 'H3__x'",
-        ),
-        (
-            lambda c: c["cell_types"]["K562"]["signals"].update(
-                {"sequence": c["cell_types"]["K562"]["signals"]["hic"]}
-            ),
-            "signals cannot be named 'sequence'",
-        ),
-        (
-            lambda c: c["cell_types"]["K562"]["signals"]["dnase"].update(kind="bigbed"),
-            "cell_types.K562.signals.dnase.kind: 'bigbed'",
-        ),
-        (
-            lambda c: c["cell_types"]["K562"]["signals"]["dnase"].update(resolution=5),
-            "cell_types.K562.signals.dnase: resolution would have no effect: kind is bigwig, not cooler",
-        ),
-        (lambda c: c["cell_types"]["K562"]["signals"]["dnase"].update(md5="abc"), "cell_types.K562.signals.dnase.md5"),
-        (lambda c: c["cell_types"]["K562"]["signals"]["dnase"].update(roll="x"), "Did you mean 'role'?"),
-        (
-            lambda c: c.update(folds={"a": {"validation": ["chr1"], "tests": []}}),
-            "folds.a.tests: is not a known field; use one of test, validation. Did you mean 'test'?",
-        ),
-        (
-            lambda c: c.update(folds={"table": "folds.tsv", "crom": "x"}),
-            "folds.crom: is not a known field; use one of chrom, md5, names, table. Did you mean 'chrom'?",
-        ),
-        (lambda c: c.update(folds=["chr1"]), "folds"),
-    ],
-)
-def test_catalog_files_that_are_refused(genome_copy: Path, change: Callable[[Content], object], message: str) -> None:
-    rewrite(genome_copy, change)
-    with pytest.raises(CatalogError) as caught:
-        load_catalog(genome_copy / "catalog.yaml")
-    assert message in str(caught.value)
-    assert len(caught.value.faults) <= 2
-    assert "catalog.yaml:" in str(caught.value)
 
 
 def contradict(folder: Path) -> None:
@@ -135,6 +75,62 @@ def rename_folds(folder: Path) -> None:
     edit_table(folder, "folds.tsv", lambda table: table.assign(chrom=table["chrom"].str.removeprefix("chr")))
 
 
+def unbalance(folder: Path) -> None:
+    with h5py.File(folder / "k562_hic.mcool", "r+") as file:
+        del file["resolutions/1000/bins/weight"]
+
+
+def write_text_track(folder: Path) -> None:
+    (folder / "k562_dnase.bw").write_text("chr1\t0\t10\t1.5\n" * 20)
+
+
+def build_hg19(folder: Path) -> None:
+    write_bigwig(folder / "k562_dnase.bw", [("chr1", 249_250_621), *sizes_of(folder)[1:]])
+    set_field("assembly", "GRCh38.p14")(folder)
+
+
+def negative_label(folder: Path) -> None:
+    put("labels.tsv", "K562", 3, "-0.5")(folder)
+    set_label(transform="log10p1")(folder)
+
+
+def cut_windows(folder: Path, change: Callable[[dict[str, list[int]]], object]) -> None:
+    """Give one signal as windows around each TSS, with the positions by chromosome as `change` leaves them."""
+    genes = pd.read_csv(folder / "genes.tsv", sep="\t")
+    places = {str(chrom): rows["tss"].tolist() for chrom, rows in genes.groupby("chrom")}
+    change(places)
+    for chrom, positions in places.items():
+        with h5py.File(folder / f"dnase_{chrom}.h5", "w") as file:
+            for position in positions:
+                file[f"{chrom}_{position}"] = np.zeros(2000, dtype=np.float32)
+    set_signal("dnase", file="dnase_{chrom}.h5", kind="gene_windows")(folder)
+
+
+def only_windows(folder: Path) -> None:
+    cut_windows(folder, lambda places: None)
+    cage = {"table": "labels.tsv", "column": "K562"}
+
+    def strip(content: Content) -> None:
+        dnase = content["cell_types"]["K562"]["signals"]["dnase"]
+        content["sequence"] = None
+        content["cell_types"] = {"K562": {"label": cage, "signals": {"dnase": dnase}}}
+
+    rewrite(folder, strip)
+
+
+def write_blacklist(text: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / "a.bed").write_text(text)
+        set_field("blacklist", {"bed": "a.bed"})(folder)
+
+    return change
+
+
+def forget_strands(folder: Path) -> None:
+    set_field("genes", {"table": "genes.tsv", "columns": {"strand": None}})(folder)
+    set_field("strand_aware", True)(folder)
+
+
 FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
     (
         "no fasta",
@@ -191,7 +187,7 @@ FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
         set_field("genes", {"table": "genes.tsv", "columns": {"tss": "TSS"}}),
         "has no column 'TSS'; use one of chrom, gene_id, gene_name, strand, tss. Did you mean 'tss'?",
     ),
-    ("unknown suffix", set_field("genes", {"table": "genes.xlsx"}), "is neither TSV nor CSV by its name"),
+    ("unknown suffix", set_field("genes", {"table": "genes.xlsx"}), "is neither TSV, CSV nor Parquet by its name"),
     (
         "unknown label column",
         set_label(column="K526"),
@@ -283,6 +279,65 @@ FAULTS: list[tuple[str, Callable[[Path], object], str]] = [
         lambda folder: rewrite(folder, lambda c: c["cell_types"]["K562"]["signals"]["hic"].pop("resolution")),
         "holds several resolutions and none is asked for",
     ),
+    ("unbalanced map", unbalance, "k562_hic.mcool: has no balancing weights"),
+    ("text named as a track", write_text_track, "{0}/k562_dnase.bw: is not a bigWig; give a bigWig file, or state"),
+    (
+        "another assembly",
+        build_hg19,
+        "signals.dnase (k562_dnase.bw): has chr1 of 249,250,621 bp, which is hg19; the catalog says GRCh38.p14; use files of one assembly",
+    ),
+    (
+        "label under 0",
+        negative_label,
+        "column K562: the label is under 0, which log10p1 cannot take in 1 of 24 genes: 'SIMG00000004'",
+    ),
+    (
+        "windows of no gene",
+        set_signal("dnase", file="dnase_{chrom}.h5", kind="gene_windows"),
+        "{0}/dnase_{{chrom}}.h5: no such file for any chromosome",
+    ),
+    (
+        "windows of other chromosomes",
+        lambda folder: cut_windows(folder, lambda places: places.pop("chr2")),
+        "signals.dnase (dnase_{{chrom}}.h5): has no chr2, where 4 of 24 genes are",
+    ),
+    (
+        "windows of other genes",
+        lambda folder: cut_windows(folder, lambda places: places["chr2"].pop()),
+        "signals.dnase (dnase_{{chrom}}.h5): there is no data set <chrom>_<tss> in 1 of 24 genes: 'SIMG00000008 at chr2_",
+    ),
+    (
+        "nothing but windows",
+        only_windows,
+        "(dnase_{{chrom}}.h5): does not say how long chr1, chr2, chr3, chr4, chr5, chr6 is, and no other source does; name a FASTA",
+    ),
+    ("no blacklist", set_field("blacklist", {"bed": "a.bed"}), "{0}/a.bed: no such file; give the path of a BED file"),
+    (
+        "blacklist of words",
+        write_blacklist("chr1 a b\n"),
+        "{0}/a.bed: 1 lines are not regions, first line 1 'chr1 a b'",
+    ),
+    (
+        "chrom names of the blacklist",
+        write_blacklist("1\t5\t9\n"),
+        "catalog.yaml: blacklist (a.bed): chromosomes are named '1' here and 'chr1' in the genome; name them alike",
+    ),
+    (
+        "blacklist of another genome",
+        write_blacklist("chrW\t5\t9\n"),
+        "blacklist (a.bed): none of its chromosomes is in the genome, chrW for one; give that of the assembly",
+    ),
+    (
+        "strands asked for and not given",
+        forget_strands,
+        "catalog.yaml: strand_aware: asks for the strand of each gene, and genes.columns.strand is null; name the column",
+    ),
+    ("no gtf", set_field("genes", {"gtf": "a.gtf"}), "catalog.yaml: genes: a.gtf: {0}/a.gtf: no such file"),
+    (
+        "no label track",
+        lambda folder: rewrite(folder, lambda c: c["cell_types"]["K562"].update(label={"bigwig": "a.bw"})),
+        "catalog.yaml: cell_types.K562.label.bigwig: a.bw: {0}/a.bw: no such file",
+    ),
     ("no such weights", set_signal("hic", balance="KR"), "has no balancing weights 'KR'"),
 ]
 
@@ -303,6 +358,8 @@ def test_all_faults_are_said_at_once(genome_copy: Path) -> None:
     put("genes.tsv", "strand", 2, ".")(genome_copy)
     put("folds.tsv", "fold_2", 0, "trian")(genome_copy)
     set_signal("hic", resolution=2000)(genome_copy)
+    # Without genes the other tables are still looked at.
+    rewrite(genome_copy, lambda c: c["cell_types"]["GM12878"]["label"].update(table="gm12878_labels.tsv"))
     with pytest.raises(CatalogError) as caught:
         check_catalog(load_catalog(genome_copy / "catalog.yaml"), 2000)
     text = str(caught.value)
@@ -311,9 +368,22 @@ def test_all_faults_are_said_at_once(genome_copy: Path) -> None:
         "gm12878_dnase.bw: no such file",
         "strand is neither",
         "no resolution 2000",
+        "'trian' (chr1) is not a role",
+        "gm12878_labels.tsv: no such file",
     ):
         assert part in text
     assert text.startswith(f"{len(caught.value.faults)} faults:")
+
+
+def test_folds_in_the_catalog_are_looked_at_without_genes(genome_copy: Path) -> None:
+    put("genes.tsv", "strand", 2, ".")(genome_copy)
+    set_field("folds", {"a": {"validation": ["chr1"], "test": ["chr99"]}})(genome_copy)
+    with pytest.raises(CatalogError) as caught:
+        check_catalog(load_catalog(genome_copy / "catalog.yaml"), 2000)
+    assert [fault.problem.partition(" in ")[0] for fault in caught.value.faults] == [
+        "strand is neither + nor -",
+        "chr99 is not a chromosome of these data",
+    ]
 
 
 def test_rows_are_those_of_the_file_and_not_of_the_genes_in_order(genome_copy: Path) -> None:

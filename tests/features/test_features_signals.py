@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from prism_ray.errors import CatalogError
 from prism_ray.features.signals import open_signal
-from prism_ray.features.sources import SignalSource
+from prism_ray.features.source_parts import SignalSource
 
 Interval = tuple[int, int, float]
 
@@ -241,3 +241,77 @@ def test_compressed_bedgraph_that_is_cut_short_is_refused(tmp_path: Path) -> Non
     path.write_bytes(path.read_bytes()[:-12])
     with pytest.raises(CatalogError, match="cannot be read as bedGraph"):
         open_signal(source("bedgraph"), path)
+
+
+class Regions:
+    """Blacklisted stretches of chr1."""
+
+    def __init__(self, *stretches: tuple[int, int]) -> None:
+        self.stretches = stretches
+
+    def mask(self, chrom: str, start: int, end: int) -> np.ndarray:
+        bases = np.arange(start, end)
+        masked = np.zeros(end - start, dtype=bool)
+        for low, high in self.stretches if chrom == "chr1" else ():
+            masked |= (bases >= low) & (bases < high)
+        return masked
+
+
+@given(tracks(), st.lists(st.tuples(st.integers(0, 200), st.integers(1, 60)), max_size=4))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_blacklisted_bases_have_no_value(
+    tmp_path: Path, track: tuple[int, list[Interval], list[int], int], regions: list[tuple[int, int]]
+) -> None:
+    size, intervals, tss, window_bp = track
+    intervals = [part for part in intervals if not np.isnan(part[2])] or [(0, 1, 1.0)]
+    blacklist = Regions(*((low, low + width) for low, width in regions))
+    masked = blacklist.mask("chr1", 0, size)
+    by_base = [(b, b + 1, value) for start, end, value in intervals for b in range(start, end) if not masked[b]]
+    expected, n_missing = naive(size, by_base, tss, window_bp, "log1p")
+    for kind, path in (
+        ("bigwig", write_bigwig(tmp_path / "track.bw", size, intervals)),
+        ("bedgraph", write_bedgraph(tmp_path / "track.bedgraph", intervals)),
+    ):
+        with open_signal(source(kind, "log1p"), path, {"chr1": size}, blacklist) as reader:
+            found = reader.windows("chr1", np.array(tss, dtype=np.int64), window_bp)
+        np.testing.assert_allclose(found.values, expected, rtol=1e-5, atol=1e-6)
+        assert found.n_missing == n_missing
+
+
+def test_an_artefact_of_any_size_is_masked(tmp_path: Path) -> None:
+    path = write_bigwig(tmp_path / "track.bw", 20, [(0, 3, 1.0), (3, 5, np.inf), (5, 6, -2.0), (6, 9, 4.0)])
+    with open_signal(source(transform="log1p"), path, blacklist=Regions((3, 6))) as reader:
+        found = reader.windows("chr1", np.array([4]), 8)
+    assert found.n_missing == 3
+    np.testing.assert_allclose(found.values, [[*np.log1p([1, 1, 1]), 0, 0, 0, *np.log1p([4, 4])]], rtol=1e-6)
+
+
+def test_minus_zero_is_zero(tmp_path: Path) -> None:
+    path = write_bigwig(tmp_path / "track.bw", 20, [(0, 5, -0.0)])
+    with open_signal(source(transform="log10p1"), path) as reader:
+        found = reader.windows("chr1", np.array([3]), 6)
+    assert found.n_missing == 1
+    assert found.values.tolist() == [[0.0] * 6]
+
+
+@pytest.mark.parametrize("choice", ["auto", "plain"])
+def test_a_contig_of_no_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: str) -> None:
+    monkeypatch.setenv("PRISM_RAY_READERS", choice)
+    file = pyBigWig.open(str(tmp_path / "track.bw"), "w")
+    file.addHeader([("chr0", 0), ("chr1", 50)])
+    file.addEntries(["chr1"], [3], ends=[9], values=[2.0])
+    file.close()
+    with open_signal(source(), tmp_path / "track.bw") as reader:
+        assert reader.chrom_sizes == {"chr0": 0, "chr1": 50}
+        found = reader.windows("chr0", np.array([0]), 10)
+        assert found.n_missing == 0
+        assert not found.values.any()
+        assert reader.windows("chr1", np.array([5]), 4).values.tolist() == [[2.0] * 4]
+
+
+def test_each_reader_says_what_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRISM_RAY_READERS", "plain")
+    with open_signal(source(), write_bigwig(tmp_path / "track.bw", 20, [(0, 3, 1.0)])) as reader:
+        assert reader.backend == "pyBigWig"
+    with open_signal(source("bedgraph"), write_bedgraph(tmp_path / "track.bedgraph", [(0, 3, 1.0)])) as reader:
+        assert reader.backend == "text"

@@ -90,10 +90,15 @@ def test_names_must_fit_the_model_and_nothing_is_written(model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("uri", ["models:/prism@champion", "runs:/abc/model", "s3://bucket/model", "file:///tmp/model"])
-def test_uris_are_refused(uri):
-    with pytest.raises(CheckpointError, match="is a URI; only folders can be loaded"):
+@pytest.mark.parametrize("uri", ["s3://bucket/model", "file:///tmp/model"])
+def test_uris_of_other_places_are_refused(uri):
+    with pytest.raises(CheckpointError, match=r":/ is not a place that models are loaded from; give a folder, runs:/"):
         load(uri)
+
+
+def test_the_folder_of_a_run_is_its_model(folder, model):
+    (folder.parent / "result.json").write_text("{}")
+    assert load(folder.parent).config == model.config
 
 
 def test_a_missing_folder_or_file(folder):

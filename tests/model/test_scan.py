@@ -204,7 +204,9 @@ def test_wrong_shapes_are_reported_together():
 
 def test_unknown_or_unfit_kernels_are_refused():
     *tensors, bias = make_inputs()
-    with pytest.raises(InputError, match=r"'nunba' is not a kernel; use one of .*reference\. Did you mean 'numba'"):
+    with pytest.raises(
+        InputError, match=r"'nunba' is not a kernel; use one of .*reference, triton\. Did you mean 'numba'"
+    ):
         selective_scan(*tensors, delta_bias=bias, kernel="nunba")
     with pytest.raises(InputError, match=r"'numba' does not run on cpu with torch\.float64; it serves CPU, float32"):
         selective_scan(*tensors, delta_bias=bias, kernel="numba")

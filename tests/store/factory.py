@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from prism_ray.store.layout import GeneRows, Layout
 from prism_ray.store.quality import BuildReport, cell_type_report
 from prism_ray.store.rings import ring_bounds
 from prism_ray.store.schema import (
@@ -21,7 +22,7 @@ from prism_ray.store.schema import (
 )
 from prism_ray.store.staging import Staging, write_record
 from prism_ray.store.tally import PartitionRecord, PartitionTally
-from prism_ray.store.write import GeneRows, Layout, PartitionWriter
+from prism_ray.store.write import PartitionWriter
 
 KEY = "key"
 SOURCE = SourceDescription(file="made.bw", kind="bigwig", md5="0" * 32)

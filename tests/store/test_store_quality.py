@@ -5,8 +5,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
-from prism_ray.store.quality import BuildReport, cell_type_report
+from prism_ray.errors import StoreError
+from prism_ray.store.quality import (
+    BuildReport,
+    CellTypeCounts,
+    CellTypeReport,
+    GeneSummary,
+    cell_type_report,
+    examine,
+    read_counts,
+)
+from prism_ray.store.quality_text import cell_type_warnings, weakest_chromosome
 from prism_ray.store.schema import FileEntry
 from prism_ray.store.tally import PartitionRecord, PartitionTally
 from prism_ray.store.write import GeneRows
@@ -131,3 +142,186 @@ def test_the_report_lies_in_the_store(tmp_path: Path) -> None:
     assert loss is not None
     assert 0 < loss < 1e-3
     assert stored.cell_types["K562"].signals["hic"].float16_loss is None
+
+
+# -- what a careful reader of the data would want to be warned of
+
+
+N_GENES = 400
+
+
+def summary(label: NDArray[np.float64] | None = None, **centres: NDArray[np.float64]) -> GeneSummary:
+    """Genes on four chromosomes of 100 with the label and signals given; a signal follows the label by default."""
+    random = np.random.default_rng(0)
+    label = random.standard_normal(N_GENES) if label is None else label
+    own = {"good": label + 0.5 * random.standard_normal(N_GENES), **centres}
+    chrom = np.repeat([f"chr{number}" for number in (1, 2, 10, 21)], 100)
+    tss = np.tile(np.arange(100) * 30_000 + 5000, 4)
+    return GeneSummary(chrom, tss, label, own, {})
+
+
+def report_of(genes: GeneSummary, counts: CellTypeCounts | None = None) -> CellTypeReport:
+    return examine(genes, dict.fromkeys(genes.centres, "log1p"), counts or CellTypeCounts())
+
+
+def test_clean_data_gives_no_warning() -> None:
+    found = report_of(summary())
+    assert cell_type_warnings(found) == []
+    assert found.genes_per_chrom == {"chr1": 100, "chr2": 100, "chr10": 100, "chr21": 100}
+    assert list(found.signals["good"].chrom_correlations) == ["chr1", "chr2", "chr10", "chr21"]
+
+
+def test_a_chromosome_of_another_assembly_is_warned_of() -> None:
+    genes = summary()
+    bad = genes.centres["good"].copy()
+    bad[100:200] = np.random.default_rng(3).permutation(bad[100:200])
+    found = report_of(summary(bad=bad))
+    (collapse,) = found.collapses
+    assert (collapse.signal, collapse.chrom) == ("bad", "chr2")
+    (warning,) = cell_type_warnings(found)
+    assert warning.startswith("bad hardly follows the label in all of chr2 (r = ")
+    assert weakest_chromosome(found, found.signals["bad"]) == f"chr2 {collapse.correlation:.3f}"
+
+
+def test_many_regions_are_counted_and_not_all_listed() -> None:
+    genes = summary()
+    found = report_of(summary(bad=genes.centres["good"]))
+    collapse = report_of(summary(bad=np.where(np.arange(N_GENES) // 100 == 1, 0.0, genes.centres["good"]))).collapses[0]
+    many = found.model_copy(update={"collapses": (collapse,) * 8, "same_signals": ()})
+    warnings = cell_type_warnings(many)
+    assert len(warnings) == 6
+    assert warnings[-1] == "bad: 3 more such regions, listed in the build report"
+
+
+def test_one_file_under_two_names_is_warned_of() -> None:
+    genes = summary()
+    found = report_of(summary(copy=1.5 * genes.centres["good"] + 0.001 * np.arange(N_GENES) / N_GENES))
+    assert found.same_signals == (("good", "copy"),)
+    assert cell_type_warnings(found) == [
+        "good and copy are nearly the same at every TSS (r > 0.999): are these the same file?"
+    ]
+    near = genes.centres["good"] + 0.1 * np.random.default_rng(1).standard_normal(N_GENES)
+    assert report_of(summary(near=near)).same_signals == ()
+
+
+def test_a_label_that_most_genes_share_is_warned_of() -> None:
+    label = np.random.default_rng(0).standard_normal(N_GENES)
+    label[np.random.default_rng(1).random(N_GENES) < 0.6] = 0.0
+    found = report_of(summary(label))
+    assert found.label.commonest == 0.0
+    assert found.label.commonest_fraction == pytest.approx((label == 0.0).mean())
+    assert cell_type_warnings(found)[0].startswith("6")
+    assert "of the genes have the label 0: are genes without a measurement" in cell_type_warnings(found)[0]
+
+
+@pytest.mark.parametrize(("n_unknown", "said"), [(None, False), (4, False), (5, True)])
+def test_windows_of_mostly_n_are_warned_of(n_unknown: int | None, said: bool) -> None:
+    warnings = cell_type_warnings(report_of(summary(), CellTypeCounts(n_mostly_unknown=n_unknown)))
+    assert warnings == ([f"{n_unknown} of 400 windows are more than half N: is the FASTA hard-masked?"] if said else [])
+
+
+def test_much_missing_is_said_once_for_all_signals() -> None:
+    genes = summary(other=np.random.default_rng(5).standard_normal(N_GENES) + 0.5 * summary().label)
+    counts = CellTypeCounts.model_validate(
+        {"signals": {"good": {"missing_fraction": 0.2}, "other": {"missing_fraction": 0.61}}}
+    )
+    (warning,) = cell_type_warnings(report_of(genes, counts))
+    assert warning.startswith("more than 20 % of the bases have no value, which is stored as 0, in other (61%): right")
+
+
+def peaked(offset_bp: int, window_bp: int = 8000, n: int = 150) -> PartitionRecord:
+    """Genes whose signal is a peak of the label's height at a distance from the TSS."""
+    random = np.random.default_rng(0)
+    label = random.random(n).astype(np.float32)
+    height = label + 0.1 * random.random(n).astype(np.float32)
+    place = np.arange(window_bp) - window_bp // 2
+    values = 0.5 * height[:, None] + height[:, None] * np.exp(-0.5 * ((place - offset_bp) / 500.0) ** 2)[None, :]
+    part = rows(list(range(10_000, 10_000 + n)), label.tolist(), [0.0] * n, codes=None, window_bp=window_bp)
+    part.signals["a"][:] = values
+    tally = PartitionTally(10**6, window_bp)
+    tally.add(part, {"a": 0}, {})
+    entry = record(rows([1], [0], [0])).entry
+    return PartitionRecord(entry=entry, statistics=tally.statistics())
+
+
+@pytest.mark.parametrize(
+    ("offset_bp", "window_bp", "said"), [(0, 8000, False), (2500, 8000, True), (2500, 3998, False)]
+)
+def test_a_profile_that_peaks_beside_the_tss_is_warned_of(offset_bp: int, window_bp: int, said: bool) -> None:
+    found = cell_type_report([peaked(offset_bp, window_bp)], {"a": "log1p"}, 0)
+    warnings = cell_type_warnings(found)
+    assert len(warnings) == said
+    if said:
+        signal = found.signals["a"]
+        assert signal.centre_mean is not None
+        assert signal.flank_mean is not None
+        assert signal.centre_mean < signal.flank_mean
+        assert warnings[0].startswith("a is lower at the TSS of expressed genes than 1 to 5 kb from it (")
+    assert (found.signals["a"].flank_mean is None) == (window_bp < 4000)
+
+
+def test_flanks_reach_from_one_to_five_kb() -> None:
+    part = rows([50_000], [1.0], [0.0], window_bp=12_000)
+    values = part.signals["a"]
+    values[0, 1000:5000] = 3.0
+    values[0, 7000:11_000] = 5.0
+    values[0, :1000] = values[0, 11_000:] = values[0, 5000:7000] = 1e6
+    tally = PartitionTally(10**6, 12_000)
+    tally.add(part, {"a": 0}, {})
+    assert tally.statistics().signals["a"].flank_means == (4.0,)
+
+
+def test_genes_of_mostly_n_are_counted_inside_the_chromosome() -> None:
+    part = rows([1, 500, 600], [0, 1, 2], [0, 0, 0], codes=0)
+    assert part.sequence is not None
+    part.sequence[0, :3] = 4  # one of them lies beyond the start: 2 of 3
+    part.sequence[1, :2] = 4  # 2 of 4 is no more than half
+    statistics = record(part).statistics
+    assert statistics.n_mostly_unknown == 1
+    assert statistics.tss == (1, 500, 600)
+    assert record(rows([500], [0], [0], codes=None)).statistics.n_mostly_unknown is None
+
+
+def test_the_record_and_the_report_survive_json() -> None:
+    part = peaked(0)
+    assert PartitionRecord.model_validate_json(part.model_dump_json()) == part
+    cell = cell_type_report([part], {"a": "log1p"}, 3)
+    whole = BuildReport(name="made", digest="f", window_bp=8000, bytes=1, cell_types={"K562": cell})
+    assert BuildReport.model_validate_json(whole.model_dump_json()) == whole
+
+
+def test_text_names_the_weakest_chromosome() -> None:
+    genes = summary()
+    cell = report_of(genes)
+    text = BuildReport(name="made", digest="f", window_bp=4, bytes=1, cell_types={"K562": cell}).to_text()
+    known = cell.signals["good"].chrom_correlations
+    weakest = min(known, key=lambda chrom: known[chrom] or 0.0)
+    assert f"{weakest} {known[weakest]:.3f}" in text
+    turned = examine(
+        GeneSummary(genes.chrom, genes.tss, genes.label, {"good": -genes.centres["good"]}, {}),
+        {"good": "log1p"},
+        CellTypeCounts(),
+    )
+    assert weakest_chromosome(turned, turned.signals["good"]) == f"{weakest} {-(known[weakest] or 0.0):.3f}"
+
+
+def test_counts_are_read_back_from_the_store(tmp_path: Path) -> None:
+    make_store(tmp_path / "store", Recipe(window_bp=10))
+    counts = read_counts(tmp_path / "store")
+    assert counts["K562"].n_padded == 0
+    assert counts["K562"].signals["hic"].missing_fraction == 0.0
+    path = tmp_path / "store" / "build_report.json"
+    path.write_text('{"cell_types": {"K562": {"n_dropped": 3, "signals": {"hic": {"missing_fraction": 0.5}}}}}')
+    old = read_counts(tmp_path / "store")["K562"]
+    assert (old.n_dropped, old.n_padded, old.signals["hic"].chrom_missing) == (3, None, None)
+    path.unlink()
+    assert read_counts(tmp_path / "store") == {}
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"cell_types": {"K562": {"n_dropped": "x"}}}'])
+def test_a_damaged_report_is_a_fault(text: str, tmp_path: Path) -> None:
+    (tmp_path / "build_report.json").write_text(text)
+    with pytest.raises(
+        StoreError, match=r"build_report\.json: cannot be read as a build report .*; restore it, or remove"
+    ):
+        read_counts(tmp_path)

@@ -193,9 +193,9 @@ def test_load_reads_the_columns_asked_for_only(made: Made, monkeypatch: pytest.M
     asked: set[str] = set()
     real = read.PartitionFile.read
 
-    def spy(self: object, row_groups: object, columns: object) -> object:
+    def spy(self: object, row_groups: object, columns: object, **options: object) -> object:
         asked.update(columns)  # type: ignore[arg-type]
-        return real(self, row_groups, columns)  # type: ignore[arg-type]
+        return real(self, row_groups, columns, **options)  # type: ignore[arg-type]
 
     store = prism_ray.store.open(made.path)
     monkeypatch.setattr(read.PartitionFile, "read", spy)
@@ -269,3 +269,16 @@ def test_reading_needs_neither_ray_nor_torch() -> None:
 
     script = "import sys, prism_ray.store; assert not {'ray', 'torch', 'mlflow'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("n_threads", [1, 4])
+def test_threads_change_nothing(made: Made, n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prism_ray.store import read
+
+    store = prism_ray.store.open(made.path)
+    expected = store.load(3000, ["hic", "dnase"], "K562")
+    monkeypatch.setattr(read.pa, "cpu_count", lambda: n_threads)
+    found = store.load(3000, ["hic", "dnase"], "K562")
+    np.testing.assert_array_equal(found.signals, expected.signals)
+    np.testing.assert_array_equal(found.sequence, expected.sequence)
+    np.testing.assert_array_equal(found.scalars, expected.scalars)

@@ -65,6 +65,7 @@ def test_what_is_written_is_read(
     assert record.history() == result.history
     assert record.n_parameters == result.n_parameters
     assert (record.cost["n_workers"], record.cost["device"]) == (2, "cpu")
+    assert (record.cost["micro_batch"], record.cost["checkpoint_activations"]) == (8, False)
     predictions = pd.read_parquet(folder / "test_predictions.parquet")
     assert predictions["gene_id"].tolist() == arrays.gene_id[split.test].tolist()
     assert predictions["chrom"].tolist() == arrays.chrom[split.test].tolist()

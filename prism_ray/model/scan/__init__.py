@@ -11,18 +11,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prism_ray.errors import FaultList, InputError
-from prism_ray.model.scan.registry import KERNELS, Kernel, available_kernels, choose
+from prism_ray.model.scan.reference import DirectionWeights
+from prism_ray.model.scan.registry import (
+    KERNELS,
+    FusedOperations,
+    Kernel,
+    Operations,
+    SurroundingOperations,
+    available_kernels,
+    choose,
+    pick,
+)
 
 __all__ = [
     "KERNELS",
+    "DirectionWeights",
     "Kernel",
     "available_kernels",
+    "bidirectional_inner",
     "causal_conv_silu",
     "gated_sum",
+    "products",
     "projected_scan",
+    "rms_norm",
     "selective_scan",
 ]
 
@@ -160,6 +175,104 @@ def gated_sum(forward: Tensor, backward: Tensor, z: Tensor, *, kernel: str = "au
     forward, backward, z = _in_one_precision(forward, backward, z)
     operations = choose(kernel, forward.device, forward.dtype)
     return operations.gated_sum(forward, backward, z)
+
+
+def bidirectional_inner(
+    x: Tensor, z: Tensor, left: DirectionWeights, right: DirectionWeights, *, kernel: str = "auto"
+) -> Tensor:
+    """What a bidirectional block does between its projections in and out, differentiable in every tensor.
+
+    (left_to_right(x) + right_to_left(x)) * silu(z), (B, L, E), each direction being `causal_conv_silu`, the
+    projection to step size, B and C, and `projected_scan`. Kernels that have it as one operation keep much less
+    for the backward pass than its parts would.
+
+    Args:
+        x: input of both directions, (B, L, E), floating.
+        z: gate before its SiLU, (B, L, E).
+        left: weights of the direction that takes positions from left to right.
+        right: weights of the other direction.
+        kernel: `auto` or the name of a kernel.
+
+    Raises:
+        InputError: shapes that do not fit each other, or a kernel that does not serve these tensors.
+    """
+    shape = _shape_of(x, "x")
+    tensors: dict[str, Tensor] = {"z": z}
+    expected: dict[str, tuple[int, ...]] = {"z": shape}
+    for side, weights in (("left", left), ("right", right)):
+        tensors |= {f"{side}.{name}": tensor for name, tensor in weights._asdict().items()}
+        expected |= _direction_shapes(side, weights, shape[2])
+    _check_shapes(tensors, expected)
+    given_x, given_z = x, z
+    x, *others = _in_one_precision(x, *tensors.values())
+    n_weights = len(DirectionWeights._fields)
+    z, left, right = others[0], DirectionWeights(*others[1 : 1 + n_weights]), DirectionWeights(*others[1 + n_weights :])
+    chosen = pick(kernel, x.device, x.dtype)
+    if chosen.takes_half and x.dtype is torch.float32 and given_x.dtype is given_z.dtype:
+        x, z = given_x, given_z
+    operations = chosen.operations()
+    if isinstance(operations, FusedOperations):
+        return operations.bidirectional_inner(x, z, left, right)
+    forward, backward = (_direction(operations, x, weights, weights is right) for weights in (left, right))
+    return operations.gated_sum(forward, backward, z)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, *, kernel: str = "auto") -> Tensor:
+    """X / sqrt(mean over channels of x^2 + eps) * weight, (..., D), differentiable in both tensors.
+
+    Args:
+        x: (..., D), floating.
+        weight: (D,).
+        eps: added to the mean of squares.
+        kernel: `auto` or the name of a kernel.
+    """
+    own = _surroundings(x, kernel)
+    if own is not None and weight.dtype is x.dtype:
+        return own.rms_norm(x, weight, eps)
+    return F.rms_norm(x, weight.shape, weight, eps)
+
+
+def products(hidden: Tensor, *weights: Tensor, kernel: str = "auto") -> tuple[Tensor, ...]:
+    """Hidden @ weight.T for each weight (E, D), (..., E) each; autocast holds as for PyTorch's linear layer.
+
+    Args:
+        hidden: (..., D), floating.
+        weights: (E, D) each.
+        kernel: `auto` or the name of a kernel.
+    """
+    own = _surroundings(hidden, kernel)
+    if own is not None and all(weight.dtype is hidden.dtype for weight in weights):
+        return own.products(hidden, *weights)
+    return tuple(F.linear(hidden, weight) for weight in weights)
+
+
+def _surroundings(tensor: Tensor, kernel: str) -> SurroundingOperations | None:
+    """A kernel's own norm and products where it has them for this tensor and precision."""
+    if torch.is_autocast_enabled(tensor.device.type) or tensor.dtype not in (torch.float32, torch.float64):
+        return None
+    operations = choose(kernel, tensor.device, tensor.dtype)
+    return operations if isinstance(operations, SurroundingOperations) else None
+
+
+def _direction(operations: Operations, x: Tensor, weights: DirectionWeights, reverse: bool) -> Tensor:
+    """One direction before the gate, (B, L, E), from a kernel's single operations."""
+    u = operations.causal_conv_silu(x, weights.conv_weight, weights.conv_bias, reverse)
+    packed = F.linear(u, weights.x_proj).to(u.dtype)  # under autocast the product is of lower precision
+    return operations.projected_scan(u, packed, weights.dt_weight, weights.A, weights.D, weights.dt_bias, reverse)
+
+
+def _direction_shapes(side: str, weights: DirectionWeights, n_channels: int) -> dict[str, tuple[int, ...]]:
+    rank, n_state = max(1, weights.dt_weight.shape[-1]), weights.A.shape[-1]
+    shapes: dict[str, tuple[int, ...]] = {
+        "conv_weight": (n_channels, weights.conv_weight.shape[-1]),
+        "conv_bias": (n_channels,),
+        "x_proj": (rank + 2 * n_state, n_channels),
+        "dt_weight": (n_channels, rank),
+        "dt_bias": (n_channels,),
+        "A": (n_channels, n_state),
+        "D": (n_channels,),
+    }
+    return {f"{side}.{name}": shape for name, shape in shapes.items()}
 
 
 def _shape_of(tensor: Tensor, name: str) -> tuple[int, int, int]:

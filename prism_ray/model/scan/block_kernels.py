@@ -40,7 +40,7 @@ _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
 @compiled
-def _gather(
+def gather(
     source: Any, base: int, stride: int, n_positions: int, n_channels: int, first: int, n_rows: int, valid: int, to: Any
 ) -> None:
     """Copy positions first .. first + n_rows - 1 (in the order taken) of sixteen channels; zeros outside the window."""
@@ -53,7 +53,7 @@ def _gather(
 
 
 @compiled
-def _convolve(rows: Any, first: int, weight: Any, column: int, padded: int, n_taps: int, bias: Any) -> Any:
+def convolve(rows: Any, first: int, weight: Any, column: int, padded: int, n_taps: int, bias: Any) -> Any:
     """Convolution for the position whose taps begin at row `first` of `rows`."""
     value = bias
     for k in range(n_taps):
@@ -80,10 +80,10 @@ def conv_forward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: An
                 valid = min(WIDTH, n_channels - column)
                 base = origin + column
                 before = first - (n_taps - 1)
-                _gather(x, base, stride, n_positions, n_channels, before, size + n_taps - 1, valid, rows)
+                gather(x, base, stride, n_positions, n_channels, before, size + n_taps - 1, valid, rows)
                 offset = load(bias, column)
                 for i in range(size):
-                    value = _convolve(rows, i, weight, column, padded, n_taps, offset)
+                    value = convolve(rows, i, weight, column, padded, n_taps, offset)
                     store_some(y, base + stride * (first + i) * n_channels, valid, value * sigmoid(value))
 
 
@@ -109,8 +109,8 @@ def conv_backward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: A
                 valid = min(WIDTH, n_channels - column)
                 base = origin + column
                 # The gradient of x at the chunk's end comes from the positions after it too.
-                _gather(x, base, stride, n_positions, n_channels, first - halo, size + 2 * halo, valid, rows)
-                _gather(dy, base, stride, n_positions, n_channels, first, size + halo, valid, inner)
+                gather(x, base, stride, n_positions, n_channels, first - halo, size + 2 * halo, valid, rows)
+                gather(dy, base, stride, n_positions, n_channels, first, size + halo, valid, inner)
                 _through_silu(rows, inner, size + halo, inputs, column, padded, n_taps)
                 _weight_gradients(rows, inner, size, gene, column, padded, n_taps, gradients)
                 for i in range(size):
@@ -127,7 +127,7 @@ def _through_silu(rows: Any, inner: Any, n_rows: int, inputs: Any, column: int, 
     _, weight, bias = inputs
     offset = load(bias, column)
     for i in range(n_rows):
-        value = _convolve(rows, i, weight, column, padded, n_taps, offset)
+        value = convolve(rows, i, weight, column, padded, n_taps, offset)
         s = sigmoid(value)
         slope = s * multiply_add(value, fill(_ONE) - s, fill(_ONE))
         store(inner, i * WIDTH, load(inner, i * WIDTH) * slope)

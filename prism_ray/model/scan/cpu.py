@@ -1,34 +1,31 @@
-"""The compiled CPU kernels as differentiable PyTorch operations; float32 only.
-
-Kernels run on a few plain threads that take turns with PyTorch's own: numba's parallel back ends start a second
-thread pool that oversubscribes the cores and does not survive a fork. The number of threads is PyTorch's, and
-no result depends on it.
-"""
+"""The compiled CPU kernels as differentiable PyTorch operations; float32 only."""
 
 from __future__ import annotations
 
-import functools
-import itertools
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from prism_ray.model.scan import block_kernels, scan_kernels
+from prism_ray.model.scan.inner import bidirectional_inner
 from prism_ray.model.scan.simd import WIDTH
+from prism_ray.model.scan.surroundings import products, rms_norm
+from prism_ray.model.scan.threads import Flat, flat, over_parts, padded, share
 
-Flat = npt.NDArray[np.float32]
+__all__ = [
+    "bidirectional_inner",
+    "causal_conv_silu",
+    "gated_sum",
+    "products",
+    "projected_scan",
+    "rms_norm",
+    "selective_scan",
+]
 
 _ITEMS = 16
 """Work items to reach by cutting channels into groups, where there are fewer genes."""
-
-_LEAST_VALUES_PER_THREAD = 2**14
-"""Under so many values a thread, handing work over takes longer than doing it."""
 
 
 def selective_scan(
@@ -88,7 +85,7 @@ class _Scan(torch.autograd.Function):
         y = torch.empty_like(u)
         inputs = _scan_inputs(u, delta, packed, weight, A, D, bias)
         n_items = n_genes * shape[5]
-        _share(scan_kernels.scan_forward, n_items, u.numel() * n_state, shape, reverse, inputs, _flat(y), kept)
+        share(scan_kernels.scan_forward, n_items, u.numel() * n_state, shape, reverse, inputs, flat(y), kept)
         if differentiable:
             ctx.save_for_backward(u, delta, packed, weight, A, D, bias)
             ctx.kept, ctx.shape, ctx.reverse = kept, shape, reverse
@@ -96,19 +93,20 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        u, delta, packed = ctx.saved_tensors[:3]
+        saved = ctx.saved_tensors  # once: a recomputed block gives them out a single time
+        u, delta, packed = saved[:3]
         n_genes, _, n_channels, n_state, rank, n_groups = ctx.shape
-        padded = -(-n_channels // WIDTH) * WIDTH
+        width = -(-n_channels // WIDTH) * WIDTH
         dy = dy.contiguous()
         du, ddelta, dpacked = torch.empty_like(u), torch.empty_like(delta), packed.new_empty(n_groups, *packed.shape)
-        dweight, dA = (np.zeros((n_genes, rows, padded), dtype=np.float32) for rows in (rank, n_state))
-        dD, dbias = (np.zeros((n_genes, padded), dtype=np.float32) for _ in range(2))
+        dweight, dA = (np.zeros((n_genes, rows, width), dtype=np.float32) for rows in (rank, n_state))
+        dD, dbias = (np.zeros((n_genes, width), dtype=np.float32) for _ in range(2))
         parts = (dweight, dA, dD, dbias)
-        gradients = (_flat(du), _flat(ddelta), _flat(dpacked), *(part.ravel() for part in parts))
-        inputs = (*_scan_inputs(*ctx.saved_tensors), ctx.kept)
+        gradients = (flat(du), flat(ddelta), flat(dpacked), *(part.ravel() for part in parts))
+        inputs = (*_scan_inputs(*saved), ctx.kept)
         kernel = scan_kernels.scan_backward
-        _share(kernel, n_genes * n_groups, u.numel() * n_state, ctx.shape, ctx.reverse, inputs, _flat(dy), gradients)
-        of_weight, of_A, of_D, of_bias = (_over_genes(part, n_channels) for part in parts)
+        share(kernel, n_genes * n_groups, u.numel() * n_state, ctx.shape, ctx.reverse, inputs, flat(dy), gradients)
+        of_weight, of_A, of_D, of_bias = (over_parts(part, n_channels) for part in parts)
         packed_total = dpacked[0] if n_groups == 1 else dpacked.sum(dim=0)
         return du, ddelta, packed_total, of_weight, of_A.t(), of_D, of_bias, None
 
@@ -116,7 +114,7 @@ class _Scan(torch.autograd.Function):
 def _scan_inputs(
     u: Tensor, delta: Tensor, packed: Tensor, weight: Tensor, A: Tensor, D: Tensor, bias: Tensor
 ) -> tuple[Flat, ...]:
-    return (_flat(u), _flat(delta), _flat(packed), _padded(weight), _padded(A.t()), _padded(D), _padded(bias))
+    return (flat(u), flat(delta), flat(packed), padded(weight), padded(A.t()), padded(D), padded(bias))
 
 
 class _ConvSilu(torch.autograd.Function):
@@ -125,8 +123,8 @@ class _ConvSilu(torch.autograd.Function):
         x = x.contiguous()
         shape = (*x.shape, weight.shape[1], _n_groups(x.shape[0], -(-x.shape[2] // WIDTH)))
         y = torch.empty_like(x)
-        inputs = (_flat(x), _padded(weight.t()), _padded(bias))
-        _share(block_kernels.conv_forward, x.shape[0] * shape[4], x.numel(), shape, reverse, inputs, _flat(y))
+        inputs = (flat(x), padded(weight.t()), padded(bias))
+        share(block_kernels.conv_forward, x.shape[0] * shape[4], x.numel(), shape, reverse, inputs, flat(y))
         ctx.save_for_backward(x, weight, bias)
         ctx.shape, ctx.reverse = shape, reverse
         return y
@@ -135,16 +133,16 @@ class _ConvSilu(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias = ctx.saved_tensors
         n_genes, _, n_channels, n_taps, n_groups = ctx.shape
-        padded = -(-n_channels // WIDTH) * WIDTH
+        width = -(-n_channels // WIDTH) * WIDTH
         dy = dy.contiguous()
         dx = torch.empty_like(x)
-        dweight = np.zeros((n_genes, n_taps, padded), dtype=np.float32)
-        dbias = np.zeros((n_genes, padded), dtype=np.float32)
-        inputs = (_flat(x), _padded(weight.t()), _padded(bias))
-        gradients = (_flat(dx), dweight.ravel(), dbias.ravel())
+        dweight = np.zeros((n_genes, n_taps, width), dtype=np.float32)
+        dbias = np.zeros((n_genes, width), dtype=np.float32)
+        inputs = (flat(x), padded(weight.t()), padded(bias))
+        gradients = (flat(dx), dweight.ravel(), dbias.ravel())
         kernel = block_kernels.conv_backward
-        _share(kernel, n_genes * n_groups, x.numel(), ctx.shape, ctx.reverse, inputs, _flat(dy), gradients)
-        return dx, _over_genes(dweight, n_channels).t(), _over_genes(dbias, n_channels), None
+        share(kernel, n_genes * n_groups, x.numel(), ctx.shape, ctx.reverse, inputs, flat(dy), gradients)
+        return dx, over_parts(dweight, n_channels).t(), over_parts(dbias, n_channels), None
 
 
 class _GatedSum(torch.autograd.Function):
@@ -153,7 +151,7 @@ class _GatedSum(torch.autograd.Function):
         forward, backward, z = forward.contiguous(), backward.contiguous(), z.contiguous()
         y = torch.empty_like(z)
         n_items = -(-y.numel() // WIDTH)
-        _share(block_kernels.gate_forward, n_items, y.numel(), _flat(forward), _flat(backward), _flat(z), _flat(y))
+        share(block_kernels.gate_forward, n_items, y.numel(), flat(forward), flat(backward), flat(z), flat(y))
         ctx.save_for_backward(forward, backward, z)
         return y
 
@@ -163,51 +161,11 @@ class _GatedSum(torch.autograd.Function):
         dy = dy.contiguous()
         dboth, dz = torch.empty_like(z), torch.empty_like(z)
         n_items = -(-z.numel() // WIDTH)
-        arrays = (_flat(tensor) for tensor in (forward, backward, z, dy, dboth, dz))
-        _share(block_kernels.gate_backward, n_items, z.numel(), *arrays)
+        arrays = (flat(tensor) for tensor in (forward, backward, z, dy, dboth, dz))
+        share(block_kernels.gate_backward, n_items, z.numel(), *arrays)
         return dboth, dboth, dz
 
 
 def _n_groups(n_genes: int, n_blocks: int) -> int:
     """Groups of channels a gene, from shapes alone: a few genes still make work for all threads."""
     return min(n_blocks, -(-_ITEMS // n_genes))
-
-
-def _share(kernel: Callable[..., None], n_items: int, n_values: int, *arguments: Any) -> None:
-    """Run a kernel over all items, cut into one range a thread; this thread takes the last."""
-    n_threads = min(torch.get_num_threads(), n_items, max(1, n_values // _LEAST_VALUES_PER_THREAD))
-    bounds = [n_items * k // n_threads for k in range(n_threads + 1)]
-    ranges = list(itertools.pairwise(bounds))
-    futures = []
-    if n_threads > 1:
-        pool = _pool(os.getpid(), n_threads)
-        futures = [pool.submit(kernel, part, *arguments) for part in ranges[:-1]]
-    kernel(ranges[-1], *arguments)
-    for future in futures:
-        future.result()
-
-
-@functools.lru_cache(maxsize=1)
-def _pool(process: int, n_threads: int) -> ThreadPoolExecutor:
-    """Threads of this process: after a fork the parent's are gone, so the process is part of the key."""
-    return ThreadPoolExecutor(max_workers=n_threads - 1, thread_name_prefix="prism-scan")
-
-
-def _flat(tensor: Tensor) -> Flat:
-    """A contiguous tensor's values, shared with it."""
-    values: Flat = tensor.detach().view(-1).numpy()
-    return values
-
-
-def _padded(tensor: Tensor) -> Flat:
-    """Values with the last dimension filled up with zeros to whole vectors, flat."""
-    values: Flat = tensor.detach().numpy()
-    filled = np.zeros((*values.shape[:-1], -(-values.shape[-1] // WIDTH) * WIDTH), dtype=np.float32)
-    filled[..., : values.shape[-1]] = values
-    return filled.ravel()
-
-
-def _over_genes(parts: Flat, n_channels: int) -> Tensor:
-    """Sum of the genes' parts without the padding."""
-    total = np.add.reduce(parts, axis=0)
-    return torch.from_numpy(np.ascontiguousarray(total[..., :n_channels]))

@@ -7,9 +7,33 @@ Legend: B genes (times copies), L positions in bp, E inner channels, N state siz
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+class DirectionWeights(NamedTuple):
+    """Weights of one direction of a block, R the rank of the step size.
+
+    Attributes:
+        conv_weight: taps of the depthwise convolution, the last on the position itself, (E, K).
+        conv_bias: (E,).
+        x_proj: projection to R values of the step size, then B, then C, (R + 2 N, E).
+        dt_weight: projection to the step size, (E, R), R >= 1.
+        dt_bias: bias of the step size, (E,).
+        A: decay rates, (E, N), not positive.
+        D: skip weights, (E,).
+    """
+
+    conv_weight: Tensor
+    conv_bias: Tensor
+    x_proj: Tensor
+    dt_weight: Tensor
+    dt_bias: Tensor
+    A: Tensor
+    D: Tensor
 
 
 def selective_scan(

@@ -41,7 +41,7 @@ from prism_ray.model.scan.simd import (
     compiled,
     exp2,
     fill,
-    lane_sum,
+    lane_sums,
     load,
     load_some,
     multiply_add,
@@ -57,12 +57,12 @@ CHUNK = 32
 Shape = tuple[int, int, int, int, int, int]
 """B, L, E, N, R, G."""
 
-_ROOM = CHUNK * WIDTH
+ROOM = CHUNK * WIDTH
 _ZERO = np.float32(0.0)
 
 
 @compiled
-def _raw_step(delta: Any, packed: Any, weight: Any, at: int, row: int, column: int, valid: int, sizes: Any) -> Any:
+def raw_step(delta: Any, packed: Any, weight: Any, at: int, row: int, column: int, valid: int, sizes: Any) -> Any:
     """Step size of sixteen channels before bias and softplus; `at` and `row` say where in delta and packed."""
     rank, padded = sizes
     if rank == 0:
@@ -86,7 +86,7 @@ def scan_forward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: An
     padded = n_blocks * WIDTH
     n_chunks = (n_positions + CHUNK - 1) // CHUNK
     stride = -1 if reverse else 1
-    step, gain, total = aligned_zeros(_ROOM), aligned_zeros(_ROOM), aligned_zeros(_ROOM)
+    step, gain, total = aligned_zeros(ROOM), aligned_zeros(ROOM), aligned_zeros(ROOM)
     state = aligned_zeros(padded * n_state)
     for item in range(items[0], items[1]):
         gene, group = item // n_groups, item % n_groups
@@ -101,7 +101,7 @@ def scan_forward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: An
                 for i in range(size):
                     t = start + stride * i
                     at = t * n_channels + column
-                    raw = _raw_step(delta, packed, weight, at, t * n_packed, column, valid, (rank, padded))
+                    raw = raw_step(delta, packed, weight, at, t * n_packed, column, valid, (rank, padded))
                     width, value = softplus(raw + offset), load_some(u, at, valid)
                     store(step, i * WIDTH, width)
                     store(gain, i * WIDTH, width * value)
@@ -135,8 +135,8 @@ def scan_backward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: A
     n_blocks = (n_channels + WIDTH - 1) // WIDTH
     n_chunks = (n_positions + CHUNK - 1) // CHUNK
     carried = aligned_zeros(n_blocks * WIDTH * n_state)
-    by_lane = aligned_zeros(n_packed * _ROOM)
-    room = aligned_zeros(_N_BUFFERS * _ROOM)
+    by_lane = aligned_zeros((n_packed + WIDTH - 1) // WIDTH * WIDTH * ROOM)
+    room = aligned_zeros(N_BUFFERS * ROOM)
     for item in range(items[0], items[1]):
         gene, group = item // n_groups, item % n_groups
         carried[:] = _ZERO
@@ -148,18 +148,19 @@ def scan_backward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: A
             for block in range(group * n_blocks // n_groups, (group + 1) * n_blocks // n_groups):
                 _open_chunk(block, where, shape, inputs, dy, room)
                 for n in range(n_state):
-                    _through_state(n, block, where, shape, inputs, room, carried, by_lane, gradients[4])
+                    through_state(n, block, where, shape, inputs, room, carried, by_lane, gradients[4], None)
                 _close_chunk(block, where, shape, inputs, room, by_lane, gradients)
             first_row = group * n_genes * n_positions + start
             for i in range(size):
                 row = (first_row + where[4] * i) * n_packed
-                for p in range(n_packed):
-                    dpacked[row + p] = lane_sum(load(by_lane, p * _ROOM + i * WIDTH))
+                for p in range(0, n_packed, WIDTH):
+                    sums = lane_sums(by_lane, p * ROOM + i * WIDTH, ROOM)
+                    store_some(dpacked, row + p, min(WIDTH, n_packed - p), sums)
 
 
-# Buffers of one chunk and sixteen channels, at these multiples of _ROOM.
-_VALUE, _DY, _STEP, _GAIN, _SLOPE, _DSTEP, _DGAIN, _DECAY, _STATE = (k * _ROOM for k in range(9))
-_N_BUFFERS = 10  # the states of a chunk are one more than its positions
+# Buffers of one chunk and sixteen channels, at these multiples of ROOM.
+VALUE, DY, STEP, GAIN, SLOPE, DSTEP, DGAIN, DECAY, STATE = (k * ROOM for k in range(9))
+N_BUFFERS = 10  # the states of a chunk are one more than its positions
 
 
 @compiled
@@ -175,22 +176,34 @@ def _open_chunk(block: int, where: Any, shape: Shape, inputs: Any, dy: Any, room
     for i in range(size):
         t, k = start + stride * i, i * WIDTH
         at = t * n_channels + column
-        raw = _raw_step(delta, packed, weight, at, t * (rank + 2 * n_state), column, valid, (rank, padded)) + offset
+        raw = raw_step(delta, packed, weight, at, t * (rank + 2 * n_state), column, valid, (rank, padded)) + offset
         width, value = softplus(raw), load_some(u, at, valid)
-        store(room, _VALUE + k, value)
-        store(room, _DY + k, load_some(dy, at, valid))
-        store(room, _STEP + k, width)
-        store(room, _GAIN + k, width * value)
-        store(room, _SLOPE + k, sigmoid(raw))
-        store(room, _DSTEP + k, fill(_ZERO))
-        store(room, _DGAIN + k, fill(_ZERO))
+        store(room, VALUE + k, value)
+        store(room, DY + k, load_some(dy, at, valid))
+        store(room, STEP + k, width)
+        store(room, GAIN + k, width * value)
+        store(room, SLOPE + k, sigmoid(raw))
+        store(room, DSTEP + k, fill(_ZERO))
+        store(room, DGAIN + k, fill(_ZERO))
 
 
 @compiled
-def _through_state(
-    n: int, block: int, where: Any, shape: Shape, inputs: Any, room: Any, carried: Any, by_lane: Any, dA: Any
+def through_state(
+    n: int,
+    block: int,
+    where: Any,
+    shape: Shape,
+    inputs: Any,
+    room: Any,
+    carried: Any,
+    by_lane: Any,
+    dA: Any,
+    output: Any,
 ) -> None:
-    """Recompute state n over a chunk, then take its gradients; `carried` flows in from the chunk after it."""
+    """Recompute state n over a chunk, then take its gradients; `carried` flows in from the chunk after it.
+
+    `output` is None, or gets the state's part of the scan's output added, (T, 16).
+    """
     gene, chunk, n_chunks, start, stride, size = where
     n_channels, n_state, rank = shape[2], shape[3], shape[4]
     _, _, packed, _, A, _, _, kept = inputs
@@ -198,31 +211,34 @@ def _through_state(
     padded = (n_channels + WIDTH - 1) // WIDTH * WIDTH
     place = (block * n_state + n) * WIDTH
     h = load(kept, (gene * n_chunks + chunk) * padded * n_state + place)
-    store(room, _STATE, h)
+    store(room, STATE, h)
     rate = load(A, n * padded + block * WIDTH)
     exponent = rate * fill(LOG2_E)
     for i in range(size):
         k = i * WIDTH
-        decay = exp2(load(room, _STEP + k) * exponent)
+        decay = exp2(load(room, STEP + k) * exponent)
         into = packed[(start + stride * i) * n_packed + rank + n]
-        h = multiply_add(decay, h, load(room, _GAIN + k) * fill(into))
-        store(room, _DECAY + k, decay)
-        store(room, _STATE + WIDTH + k, h)
+        h = multiply_add(decay, h, load(room, GAIN + k) * fill(into))
+        store(room, DECAY + k, decay)
+        store(room, STATE + WIDTH + k, h)
+        if output is not None:
+            weight_out = fill(packed[(start + stride * i) * n_packed + rank + n_state + n])
+            store(output, k, multiply_add(h, weight_out, load(output, k)))
     carry = load(carried, place)
     of_rate = (gene * n_state + n) * padded + block * WIDTH
     rate_gradient = load(dA, of_rate)
     for i in range(size - 1, -1, -1):
         into, k = (start + stride * i) * n_packed + rank + n, i * WIDTH
-        lane_B, lane_C = (rank + n) * _ROOM + k, (rank + n_state + n) * _ROOM + k
-        out = load(room, _DY + k)
+        lane_B, lane_C = (rank + n) * ROOM + k, (rank + n_state + n) * ROOM + k
+        out = load(room, DY + k)
         g = multiply_add(out, fill(packed[into + n_state]), carry)
-        store(by_lane, lane_C, multiply_add(out, load(room, _STATE + WIDTH + k), load(by_lane, lane_C)))
-        store(by_lane, lane_B, multiply_add(g, load(room, _GAIN + k), load(by_lane, lane_B)))
-        store(room, _DGAIN + k, multiply_add(g, fill(packed[into]), load(room, _DGAIN + k)))
-        carry = g * load(room, _DECAY + k)
-        into_exponent = carry * load(room, _STATE + k)
-        store(room, _DSTEP + k, multiply_add(into_exponent, rate, load(room, _DSTEP + k)))
-        rate_gradient = multiply_add(into_exponent, load(room, _STEP + k), rate_gradient)
+        store(by_lane, lane_C, multiply_add(out, load(room, STATE + WIDTH + k), load(by_lane, lane_C)))
+        store(by_lane, lane_B, multiply_add(g, load(room, GAIN + k), load(by_lane, lane_B)))
+        store(room, DGAIN + k, multiply_add(g, fill(packed[into]), load(room, DGAIN + k)))
+        carry = g * load(room, DECAY + k)
+        into_exponent = carry * load(room, STATE + k)
+        store(room, DSTEP + k, multiply_add(into_exponent, rate, load(room, DSTEP + k)))
+        rate_gradient = multiply_add(into_exponent, load(room, STEP + k), rate_gradient)
     store(carried, place, carry)
     store(dA, of_rate, rate_gradient)
 
@@ -241,12 +257,12 @@ def _close_chunk(block: int, where: Any, shape: Shape, inputs: Any, room: Any, b
     skip_gradient, offset_gradient = load(dD, own), load(dbias, own)
     for i in range(size):
         at, k = (start + stride * i) * n_channels + column, i * WIDTH
-        value, out, into_gain = load(room, _VALUE + k), load(room, _DY + k), load(room, _DGAIN + k)
-        into_raw = multiply_add(into_gain, value, load(room, _DSTEP + k)) * load(room, _SLOPE + k)
-        store(room, _DSTEP + k, into_raw)
+        value, out, into_gain = load(room, VALUE + k), load(room, DY + k), load(room, DGAIN + k)
+        into_raw = multiply_add(into_gain, value, load(room, DSTEP + k)) * load(room, SLOPE + k)
+        store(room, DSTEP + k, into_raw)
         if rank == 0:
             store_some(ddelta, at, valid, into_raw)
-        store_some(du, at, valid, multiply_add(into_gain, load(room, _STEP + k), skip * out))
+        store_some(du, at, valid, multiply_add(into_gain, load(room, STEP + k), skip * out))
         skip_gradient = multiply_add(out, value, skip_gradient)
         offset_gradient = offset_gradient + into_raw
     store(dD, own, skip_gradient)
@@ -257,8 +273,8 @@ def _close_chunk(block: int, where: Any, shape: Shape, inputs: Any, room: Any, b
         total = load(dweight, of_weight)
         for i in range(size):
             k = i * WIDTH
-            into_raw = load(room, _DSTEP + k)
+            into_raw = load(room, DSTEP + k)
             value = fill(packed[(start + stride * i) * (rank + 2 * n_state) + r])
             total = multiply_add(into_raw, value, total)
-            store(by_lane, r * _ROOM + k, multiply_add(into_raw, projection, load(by_lane, r * _ROOM + k)))
+            store(by_lane, r * ROOM + k, multiply_add(into_raw, projection, load(by_lane, r * ROOM + k)))
         store(dweight, of_weight, total)

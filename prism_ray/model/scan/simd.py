@@ -233,6 +233,42 @@ def lane_sum(context: Any, value: Any) -> Any:
     return types.float32(lanes), emit
 
 
+def _sums_of(builder: Any, parts: dict[int, Any]) -> Any:
+    """One vector with the sum of parts[k] in lane k, each in the order of `lane_sum`."""
+    # Which part a lane of a vector belongs to decides where the next shuffle puts it: labels are carried along.
+    vectors = [([k] * WIDTH, part) for k, part in parts.items()]
+    width = WIDTH
+    while width > 1:
+        half, merged = width // 2, []
+        for (labels, a), (other_labels, b) in zip(vectors[::2], vectors[1::2], strict=True):
+            low = [begin + i for begin in range(0, 2 * WIDTH, width) for i in range(half)]
+            high = [index + half for index in low]
+            masks = (ir.Constant(_INTS, low), ir.Constant(_INTS, high))
+            total = builder.fadd(*(builder.shuffle_vector(a, b, mask) for mask in masks))
+            merged.append(([(labels + other_labels)[index] for index in low], total))
+        vectors, width = merged, half
+    ((labels, total),) = vectors
+    back = ir.Constant(_INTS, [labels.index(k) for k in range(WIDTH)])
+    return builder.shuffle_vector(total, ir.Constant(_FLOATS, ir.Undefined), back)
+
+
+@_intrinsic
+def lane_sums(context: Any, array: Any, index: Any, stride: Any) -> Any:
+    """Sums of sixteen vectors at array[index], array[index + stride], ..., each as `lane_sum` would have it."""
+    if not _flat_float32(array):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        source, at, stride = values
+        parts = {}
+        for k in range(WIDTH):
+            parts[k] = builder.load(_address(context, builder, signature.args[0], source, at), align=4)
+            at = builder.add(at, stride)
+        return _sums_of(builder, parts)
+
+    return lanes(array, types.intp, types.intp), emit
+
+
 @_intrinsic
 def magnitude(context: Any, value: Any) -> Any:
     """Absolute value."""

@@ -1,0 +1,242 @@
+"""How the runs of a launch get their genes, chosen by size before the first of them starts.
+
+`cache`: a node decodes a projection of the store once and all trials on it share the arrays (ingest.py). `stream`: a
+trial reads ahead while it trains (streaming.py). Both give the same batches in the same order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import ray
+
+from prism_ray.config import RunConfig
+from prism_ray.distributed.ingest import CACHED_PROJECTIONS, projection_key, shared_projection, start_node_caches
+from prism_ray.distributed.resources import TrialResources, check_resources, smallest_of_nodes
+from prism_ray.distributed.runtime import local_cpus, local_object_store_room, ray_runtime, starts_local_cluster
+from prism_ray.distributed.streaming import StreamPlan, StreamSource, gene_bytes, piece_bytes
+from prism_ray.errors import FaultList, InputError
+from prism_ray.store import Store
+from prism_ray.training.order import TrainingOrder
+from prism_ray.training.sources import GeneSource, MemorySource
+
+LoadingName = Literal["cache", "stream"]
+LoadingAsked = Literal["auto", "cache", "stream"]
+
+READER_CPUS = 1
+"""CPUs that streaming leaves to the tasks that read, beyond what the trials take."""
+_MOST_BUFFER_BYTES = 512 << 20
+_STORE_PART = 0.5
+"""Part of a node's object store that genes may take: Ray Data and results need the rest."""
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How one trial gets its genes; decides how fast it is and nothing else.
+
+    Attributes:
+        name: `cache` or `stream`.
+        reader_cpus, buffer_bytes: of the trial's stream; see `StreamPlan`.
+    """
+
+    name: LoadingName = "cache"
+    reader_cpus: float = float(READER_CPUS)
+    buffer_bytes: int = _MOST_BUFFER_BYTES
+
+
+@dataclass(frozen=True)
+class LoadingRequest:
+    """What the runs of a launch read.
+
+    Attributes:
+        asked: how they are to get it; `auto` to choose by size.
+        store: where it is.
+        configs: runs that between them read every projection, with their cell types and folds.
+        any_between: also projections that are none of these but smaller, as a search reads them.
+    """
+
+    asked: LoadingAsked
+    store: Store
+    configs: tuple[RunConfig, ...]
+    any_between: bool = False
+
+    def cache_bytes(self) -> int:
+        """Bytes of the largest projections that a node may hold at once, from above."""
+        kinds = {projection_key(config.data): config for config in self.configs}
+        sizes = sorted(projection_bytes(self.store, config) for config in kinds.values())
+        if self.any_between and len(sizes) > 1:
+            return CACHED_PROJECTIONS * sizes[-1]
+        return sum(sizes[-CACHED_PROJECTIONS:])
+
+
+def check_loading_name(name: str) -> None:
+    """Refuse a way of loading that there is not.
+
+    Raises:
+        InputError: with those that there are.
+    """
+    faults = FaultList()
+    if name not in get_args(LoadingAsked):
+        faults.add("--loading", f"{name!r} is no way of loading", f"use one of {', '.join(get_args(LoadingAsked))}")
+    faults.raise_if_any(InputError)
+
+
+def projection_bytes(store: Store, config: RunConfig) -> int:
+    """Bytes of all genes that a run reads, decoded; no file of the store is read."""
+    n_genes = sum(entry.rows for entry in store.description.files_of(config.data.cell_type))
+    return n_genes * gene_bytes(config.data)
+
+
+def choose_loading(asked: LoadingAsked, cache_bytes: int, room_bytes: int) -> LoadingName:
+    """The way that was asked for, or the node cache where the projections fit into the room for them."""
+    if asked != "auto":
+        return asked
+    return "cache" if cache_bytes <= room_bytes else "stream"
+
+
+@contextmanager
+def loading_cluster(
+    request: LoadingRequest,
+    each: TrialResources,
+    *,
+    address: str | None,
+    max_concurrent: int | None = None,
+    n_cpus: int | None = None,
+) -> Iterator[tuple[int, Loading]]:
+    """A Ray cluster on which trials can get their genes: the number of trials at once, and how they load.
+
+    Args:
+        each: what a trial takes.
+        address: as for `ray_runtime`.
+        max_concurrent: trials at once; None for as many as fit.
+        n_cpus: CPUs of a local cluster for the trials; all of the machine's by default.
+
+    Raises:
+        InputError: the cluster cannot hold a trial, its genes or its pieces; with what to do.
+    """
+    check_loading_name(request.asked)
+    local = starts_local_cluster(address)
+    needed = request.cache_bytes()
+    name: LoadingName | None = None
+    n_local_cpus = n_cpus or local_cpus()
+    if local:
+        name = choose_loading(request.asked, needed, local_object_store_room())
+        if name == "stream":
+            n_trials = max(1, n_local_cpus // (each.n_workers * each.cpus_per_worker))
+            n_trials = min(n_trials, max_concurrent or n_trials)
+            needed = int(n_trials * _fewest_buffer_bytes(request, each.n_workers) / _STORE_PART)
+            n_local_cpus += READER_CPUS
+    with ray_runtime(address, n_cpus=n_local_cpus, object_store_bytes=needed):
+        name = name or choose_loading(
+            request.asked, needed, int(_STORE_PART * smallest_of_nodes("object_store_memory"))
+        )
+        n_fitting = check_resources(each, reserved_cpus=READER_CPUS if name == "stream" else 0)
+        n_trials = n_fitting if max_concurrent is None else min(n_fitting, max_concurrent)
+        if name == "stream":
+            yield n_trials, stream_loading(request, each, n_trials)
+            return
+        caches = start_node_caches(request.store.path.absolute(), request.store.digest)
+        yield n_trials, Loading("cache")
+        del caches
+
+
+def stream_loading(request: LoadingRequest, each: TrialResources, n_trials: int) -> Loading:
+    """What a trial's stream may take of the cluster while `n_trials` run; needs a running cluster.
+
+    Raises:
+        InputError: a window of genes does not fit in a task's memory, or the pieces not in the object store.
+    """
+    faults = FaultList()
+    faults.extend(fault for fault in window_faults(request.store, request.configs, _task_memory()).faults)
+    fewest = _fewest_buffer_bytes(request, each.n_workers)
+    there = smallest_of_nodes("object_store_memory")
+    room = int(_STORE_PART * there / n_trials)
+    if room < fewest:
+        faults.add(
+            "cluster",
+            f"streaming keeps {fewest / _MIB:.0f} MiB of genes a trial in flight, and the object store of the smallest "
+            f"node holds {there / _MIB:.0f} MiB for {n_trials} trials at once",
+            "start nodes with more object store memory, or run fewer trials at once with --max-concurrent",
+        )
+    faults.raise_if_any(InputError)
+    free = ray.cluster_resources().get("CPU", 0.0) - n_trials * each.n_workers * each.cpus_per_worker
+    # Every trial's reader can always run: one that waits for another's CPU could wait for ever.
+    cpus = min(float(READER_CPUS), math.floor(100 * free / n_trials) / 100)
+    return Loading("stream", max(0.01, cpus), min(_MOST_BUFFER_BYTES, room))
+
+
+def window_faults(store: Store, configs: Iterable[RunConfig], memory_bytes: float) -> FaultList:
+    """Runs whose windows of genes do not fit in the memory of the task that reads them, each with what would fit."""
+    found: dict[tuple[str, str], None] = {}
+    for config in configs:
+        order, each_bytes = training_order(store, config), gene_bytes(config.data)
+        needed = order.window_genes() * each_bytes
+        if needed > memory_bytes:
+            fitting = int(memory_bytes // (each_bytes * order.batch_size)) * order.batch_size
+            fix = "use a shorter window or fewer signals, or nodes with more memory"
+            if fitting:
+                fix = f"set training.shuffle_genes to at most {fitting}, which is another order of genes, or {fix}"
+            problem = (
+                f"{config.training.shuffle_genes} has {order.window_genes()} genes of {each_bytes} bytes read together "
+                f"({needed / _MIB:.0f} MiB), and a task may take {memory_bytes / _MIB:.0f} MiB"
+            )
+            found[(problem, fix)] = None
+    faults = FaultList()
+    for problem, fix in found:
+        faults.add("training.shuffle_genes", problem, fix)
+    return faults
+
+
+def training_order(store: Store, config: RunConfig) -> TrainingOrder:
+    """Order of a run's training genes; no file of the store is read."""
+    chrom = gene_chroms(store, config.data.cell_type)
+    return TrainingOrder.of(config, store.folds.split(config.data.fold, chrom), chrom)
+
+
+def gene_chroms(store: Store, cell_type: str) -> Any:
+    """(N,) chromosome of each gene of a cell type, in store order, by what the store says of its files."""
+    files = store.description.files_of(cell_type)
+    return np.repeat([file.chrom for file in files], [file.rows for file in files])
+
+
+def gene_source(loading: Loading, store: Store, config: RunConfig, n_workers: int, iterator: Any = None) -> GeneSource:
+    """Where a trial takes its genes from, in one of its processes.
+
+    Args:
+        iterator: this worker's part of a pipeline that several workers share; see `StreamSource`.
+    """
+    if loading.name == "cache":
+        return MemorySource(shared_projection(store.path, store.digest, config.data))
+    return StreamSource(stream_plan(loading, store, config, n_workers), iterator)
+
+
+def stream_plan(loading: Loading, store: Store, config: RunConfig, n_workers: int) -> StreamPlan:
+    """What a trial's pipeline reads."""
+    return StreamPlan(
+        store=store.path,
+        digest=store.digest,
+        data=config.data,
+        order=training_order(store, config),
+        n_workers=n_workers,
+        n_steps=config.training.n_steps,
+        reader_cpus=loading.reader_cpus,
+        buffer_bytes=loading.buffer_bytes,
+    )
+
+
+def _fewest_buffer_bytes(request: LoadingRequest, n_workers: int) -> int:
+    """Object store that a trial's pieces take where every worker holds one and waits for the next."""
+    largest = max(piece_bytes(config.data, config.training.batch_size, n_workers) for config in request.configs)
+    return largest * (2 * n_workers + 4)
+
+
+def _task_memory() -> float:
+    """Bytes that one task may take on the smallest node that runs tasks: its share of the memory that Ray counts."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return min(float(node["memory"]) / max(1.0, float(node["CPU"])) for node in nodes if node.get("CPU"))

@@ -1,0 +1,361 @@
+"""Genes into training as a stream: one Ray Data pipeline for the steps of a run, for stores beyond a node's memory.
+
+A task reads some windows of the training order from the store and gives them as pieces: a piece is a row of a block of
+its own and holds what one worker needs for some consecutive steps. Ray Data keeps the order of blocks and deals them
+out in turn, so worker r gets every n-th piece; each worker compares the genes of every piece with the training order
+and stops where they differ. The order is thereby checked, not assumed.
+
+n workers of a run, L positions in bp, S signals.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+from numpy.typing import NDArray
+from ray.data import ExecutionResources, TaskPoolStrategy
+
+import prism_ray.store
+from prism_ray.config import DataConfig
+from prism_ray.distributed.prefetch import read_ahead
+from prism_ray.errors import Fault, FaultList, StoreError
+from prism_ray.store import GeneArrays, Store
+from prism_ray.training.order import TrainingOrder
+from prism_ray.training.sources import GeneTable
+
+PIECE_BYTES = 4 << 20
+"""Size that a piece should reach: large against what Ray Data costs a block, small against a node's memory."""
+_TASK_BYTES = 256 << 20
+"""A task reads so many windows as reach this size: the next is read while one is given away, and few tasks start."""
+_CHUNK_BYTES = 64 << 20
+"""Genes that are evaluated are read this much at a time, so that a row group is read once or twice and no more."""
+_ROWS, _SEQUENCE, _SIGNALS, _FAULTS = "rows", "sequence", "signals", "faults"
+
+
+class StreamError(StoreError):
+    """The store was found damaged while it was read ahead. All workers of a run get it at the same step."""
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """What a run reads, in which order and on how much; plain data for any process.
+
+    Attributes:
+        store: folder of the store.
+        digest: of its data, as it was when the run was checked.
+        data: what the run reads.
+        order: of its training genes.
+        n_workers: processes that share each batch.
+        n_steps: of the run.
+        reader_cpus: CPUs that Ray counts for the task that reads ahead.
+        buffer_bytes: object store that may be filled with pieces that nobody has taken yet.
+    """
+
+    store: Path
+    digest: str
+    data: DataConfig
+    order: TrainingOrder
+    n_workers: int
+    n_steps: int
+    reader_cpus: float = 1.0
+    buffer_bytes: int = 256 << 20
+
+    def pieces(self, window: range) -> Iterator[NDArray[np.int64]]:
+        """Row numbers of each piece of one window's steps, in the order of the pipeline: worker after worker."""
+        n_steps = steps_a_piece(self.data, self.order.batch_size, self.n_workers)
+        for start in range(window.start, window.stop, n_steps):
+            part = range(start, min(start + n_steps, window.stop))
+            for rank in range(self.n_workers):
+                yield np.concatenate([self.order.share(step, rank, self.n_workers) for step in part])
+
+    def tasks(self, first_step: int) -> list[range]:
+        """Steps of each task that reads, from `first_step` on: whole windows."""
+        n_most = _TASK_BYTES // (self.order.batch_size * gene_bytes(self.data))
+        tasks: list[range] = []
+        for window in self.order.windows(range(first_step, self.n_steps)):
+            if tasks and len(tasks[-1]) + len(window) <= n_most:
+                tasks[-1] = range(tasks[-1].start, window.stop)
+            else:
+                tasks.append(window)
+        return tasks
+
+
+def gene_bytes(data: DataConfig) -> int:
+    """Bytes of a gene's inputs along the window, decoded."""
+    return data.window_bp * (4 * len(data.signals) + int(data.sequence))
+
+
+def steps_a_piece(data: DataConfig, batch_size: int, n_workers: int) -> int:
+    """Consecutive steps whose genes make one piece."""
+    return max(1, PIECE_BYTES * n_workers // (batch_size * gene_bytes(data)))
+
+
+def piece_bytes(data: DataConfig, batch_size: int, n_workers: int) -> int:
+    """Bytes of one piece: one worker's genes of its steps."""
+    return steps_a_piece(data, batch_size, n_workers) * (batch_size // n_workers) * gene_bytes(data)
+
+
+def steps_dataset(plan: StreamPlan, first_step: int) -> Any:
+    """Ray Data pipeline of the pieces of all steps from `first_step` on; nothing is read before it is iterated."""
+    tasks = plan.tasks(first_step)
+    with _private_context(plan):
+        items = ray.data.from_items(
+            [{"start": task.start, "stop": task.stop} for task in tasks], override_num_blocks=max(1, len(tasks))
+        )
+        # One task at a time: it is faster than any training, and never holds a CPU that an earlier window waits for.
+        return items.map_batches(
+            _read_windows,
+            fn_kwargs={"plan": plan},
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=TaskPoolStrategy(size=1),
+            num_cpus=plan.reader_cpus,
+        )
+
+
+@contextmanager
+def _private_context(plan: StreamPlan) -> Iterator[None]:
+    """Settings of Ray Data for the pipelines made in the block, and for no other of this process."""
+    with warnings.catch_warnings():
+        # Ray's own defaults set fields that Ray deprecates.
+        warnings.filterwarnings("ignore", r"`use_\w+` is deprecated", DeprecationWarning)
+        context = ray.data.DataContext.get_current().copy()
+    context.execution_options.preserve_order = True
+    context.execution_options.resource_limits = ExecutionResources.for_limits(
+        object_store_memory=float(plan.buffer_bytes)
+    )
+    # Every piece becomes a block of its own: blocks are what is dealt out to workers.
+    context.target_max_block_size = 1
+    context.enable_progress_bars = False
+    with ray.data.DataContext.current(context):
+        yield
+
+
+def _read_windows(tasks: Any, plan: StreamPlan) -> Iterator[Any]:
+    """Pieces of the steps in `tasks`; where the store is damaged, its faults for each worker instead."""
+    for task in tasks.to_pylist():
+        try:
+            with closing(read_ahead(_windows_read(plan, range(task["start"], task["stop"])))) as windows:
+                for pieces, arrays in windows:
+                    yield from _cut(pieces, arrays)
+        except StoreError as problem:
+            # Through an exception of Ray its text would come with a traceback, and to one of the workers only.
+            text = json.dumps([asdict(fault) for fault in problem.faults])
+            yield from [_piece(np.empty(0, np.int64), None, None, text)] * plan.n_workers
+            return
+
+
+def _windows_read(plan: StreamPlan, steps: range) -> Generator[tuple[list[NDArray[np.int64]], GeneArrays], None, None]:
+    """Row numbers of the pieces of each window, and the arrays of all of them together."""
+    reader = _reader(plan.store, plan.digest, plan.data)
+    for window in plan.order.windows(steps):
+        pieces = list(plan.pieces(window))
+        yield pieces, reader.load(np.concatenate(pieces))
+
+
+def _cut(pieces: list[NDArray[np.int64]], arrays: GeneArrays) -> Iterator[Any]:
+    start = 0
+    for rows in pieces:
+        part = slice(start, start + len(rows))
+        yield _piece(rows, None if arrays.sequence is None else arrays.sequence[part], arrays.signals[part], "")
+        start = part.stop
+
+
+def _piece(
+    rows: NDArray[np.int64],
+    sequence: NDArray[np.uint8] | None,
+    signals: NDArray[np.float32] | None,
+    faults: str,
+) -> Any:
+    """Table of one row. Arrays are bytes in it: one schema for pieces of any number of steps, and no copy."""
+    return pa.table(
+        {_ROWS: _bytes(rows), _SEQUENCE: _bytes(sequence), _SIGNALS: _bytes(signals), _FAULTS: pa.array([faults])}
+    )
+
+
+def _bytes(array: NDArray[Any] | None) -> Any:
+    flat = np.empty(0, np.uint8) if array is None else np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    offsets = pa.py_buffer(np.array([0, flat.nbytes], dtype=np.int64))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(flat)])
+
+
+class StreamReader:
+    """Reads genes of one projection by their row numbers; made once a process.
+
+    Raises:
+        StoreError: the store is damaged, or is another one than when the run was checked.
+    """
+
+    def __init__(self, store: Path, digest: str, data: DataConfig) -> None:
+        self._store: Store = prism_ray.store.open(store)
+        if self._store.digest != digest:
+            faults = FaultList()
+            faults.add(str(store), "was replaced by another store since this run was checked", "start the run again")
+            faults.raise_if_any(StoreError)
+        self._data = data
+        # Without windows: identifiers, labels and scalars only.
+        light = self._store.load(2, (), data.cell_type, sequence=False, scalars=data.scalars)
+        self.scalars = light.scalars
+        self.genes = GeneTable(
+            gene_id=light.gene_id,
+            chrom=light.chrom,
+            label=light.label,
+            signal_names=data.signals,
+            scalar_names=light.scalar_names,
+            sequence=data.sequence,
+            window_bp=data.window_bp,
+        )
+
+    def load(self, rows: NDArray[np.int64]) -> GeneArrays:
+        """Arrays of genes by their row numbers, without scalars."""
+        data = self._data
+        ids = self.genes.gene_id[rows].tolist()
+        return self._store.load(data.window_bp, data.signals, data.cell_type, ids, sequence=data.sequence, scalars=())
+
+    def complete(
+        self, rows: NDArray[np.int64], sequence: NDArray[np.uint8] | None, signals: NDArray[np.float32]
+    ) -> GeneArrays:
+        """Arrays of genes `rows` from what lies along their windows."""
+        return GeneArrays(
+            gene_id=self.genes.gene_id[rows],
+            chrom=self.genes.chrom[rows],
+            sequence=sequence,
+            signals=signals,
+            scalars=self.scalars[rows],
+            label=self.genes.label[rows],
+            signal_names=self.genes.signal_names,
+            scalar_names=self.genes.scalar_names,
+            window_bp=self.genes.window_bp,
+        )
+
+
+@lru_cache(maxsize=4)
+def _reader(store: Path, digest: str, data: DataConfig) -> StreamReader:
+    return StreamReader(store, digest, data)
+
+
+@dataclass(frozen=True)
+class StreamSource:
+    """Genes of a run from its pipeline while it trains, and straight from the store where it is evaluated.
+
+    Attributes:
+        plan: what is read.
+        iterator: this worker's part of the pipeline (a Ray Data iterator over `steps_dataset`); None to run the
+            whole pipeline from this process, for one worker.
+    """
+
+    plan: StreamPlan
+    iterator: Any = None
+
+    @property
+    def genes(self) -> GeneTable:
+        """All genes of the cell type."""
+        return _reader(self.plan.store, self.plan.digest, self.plan.data).genes
+
+    def training_shares(
+        self, order: TrainingOrder, steps: range, rank: int, n_workers: int
+    ) -> Generator[GeneArrays, None, None]:
+        """Genes of one worker for each step, as the pipeline brings them.
+
+        Raises:
+            StreamError: a file of the store is damaged.
+        """
+        if not steps:
+            return
+        reader = _reader(self.plan.store, self.plan.digest, self.plan.data)
+        iterator = self.iterator
+        if iterator is None:
+            iterator = steps_dataset(self.plan, steps.start).iterator()
+        with _quiet(), closing(_tables(iterator)) as tables:
+            step = steps.start
+            for table in tables:
+                rows = _checked_rows(table, order, step, rank, n_workers)
+                n_share = len(order.share(step, rank, n_workers))
+                sequence, signals = _windows(table, self.plan.data, len(rows))
+                for start in range(0, len(rows), n_share):
+                    part = slice(start, start + n_share)
+                    # Copies: the pieces lie in the node's shared memory, which is given back as soon as may be.
+                    yield reader.complete(
+                        rows[part], None if sequence is None else sequence[part].copy(), signals[part].copy()
+                    )
+                    step += 1
+        assert step == steps.stop, f"the pipeline ended after step {step} of {steps.stop}"
+
+    def chunks(self, rows: NDArray[np.int64], size: int) -> Generator[GeneArrays, None, None]:
+        """Genes read straight from the store, one part ahead of what is used.
+
+        Raises:
+            StoreError: a file of the store is damaged.
+        """
+        reader = _reader(self.plan.store, self.plan.digest, self.plan.data)
+        n_read = size * max(1, _CHUNK_BYTES // (size * gene_bytes(self.plan.data)))
+        parts = (rows[start : start + n_read] for start in range(0, len(rows), n_read))
+        with closing(read_ahead((part, reader.load(part)) for part in parts)) as ahead:
+            for part, arrays in ahead:
+                for start in range(0, len(part), size):
+                    inside = slice(start, start + size)
+                    sequence = None if arrays.sequence is None else arrays.sequence[inside]
+                    yield reader.complete(part[inside], sequence, arrays.signals[inside])
+
+
+def _tables(iterator: Any) -> Generator[Any, None, None]:
+    yield from iterator.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+
+
+def _checked_rows(table: Any, order: TrainingOrder, step: int, rank: int, n_workers: int) -> NDArray[np.int64]:
+    """Row numbers of a piece's genes.
+
+    Raises:
+        StreamError: there is no piece, since a file of the store is damaged.
+        AssertionError: it is not the piece that is due: the order of the pipeline was broken.
+    """
+    assert table.num_rows == 1, f"a block of {table.num_rows} pieces"
+    text = table[_FAULTS][0].as_py()
+    if text:
+        faults = FaultList()
+        faults.extend(Fault(**fault) for fault in json.loads(text))
+        faults.raise_if_any(StreamError)
+    rows = _array(table, _ROWS, np.dtype(np.int64))
+    n_share = len(order.share(step, rank, n_workers))
+    due = [order.share(step + index, rank, n_workers) for index in range(max(1, len(rows) // n_share))]
+    assert np.array_equal(rows, np.concatenate(due)), f"worker {rank} was given the genes of another step than {step}"
+    return rows
+
+
+def _windows(table: Any, data: DataConfig, n_genes: int) -> tuple[NDArray[np.uint8] | None, NDArray[np.float32]]:
+    """Views of a piece's sequences, (n_genes, L) or None, and of its signals, (n_genes, L, S)."""
+    length, n_signals = data.window_bp, len(data.signals)
+    sequence = None
+    if data.sequence:
+        sequence = _array(table, _SEQUENCE, np.dtype(np.uint8)).reshape(n_genes, length)
+    signals = _array(table, _SIGNALS, np.dtype(np.float32)).reshape(n_genes, length, n_signals)
+    return sequence, signals
+
+
+def _array(table: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    buffer = table[name][0].as_buffer()
+    return np.frombuffer(buffer, dtype=dtype)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Data without lines of its own, for the time of the block: its errors are raised, not only logged."""
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

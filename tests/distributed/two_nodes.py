@@ -1,0 +1,170 @@
+"""Building and loading on a Ray cluster of two nodes: run as a script, prints what it found as one line of JSON.
+
+Usage: python -m tests.distributed.two_nodes FOLDER
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import prism_ray.store
+from prism_ray.config import DataConfig
+from prism_ray.distributed.build import build_store
+from prism_ray.distributed.ingest import node_cache, shared_projection, start_node_caches
+from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.streaming import StreamPlan, StreamSource, steps_dataset
+from prism_ray.distributed.train import train_on_workers
+from prism_ray.distributed.trial import TrialTask
+from prism_ray.errors import TrainingError
+from prism_ray.features.simulate import SimulationConfig, simulate
+from prism_ray.store import GeneArrays
+from prism_ray.training.checkpoint import load_state
+from prism_ray.training.loop import train
+from prism_ray.training.reporter import Placement
+from prism_ray.training.sources import GeneSource, MemorySource
+from tests.distributed.streams import LOADING, arrays_of, damage, plan_of, run_config, write_store
+
+CONFIG = run_config(shuffle_genes=20, n_steps=12)
+
+
+def digest_of(share: GeneArrays) -> str:
+    parts = [share.signals.tobytes(), share.scalars.tobytes(), share.label.tobytes(), "".join(share.gene_id).encode()]
+    assert share.sequence is not None
+    return hashlib.sha256(b"".join([*parts, share.sequence.tobytes()])).hexdigest()
+
+
+def digests(source: GeneSource, plan: StreamPlan, rank: int) -> list[str]:
+    steps = range(3, plan.n_steps)
+    return [digest_of(share) for share in source.training_shares(plan.order, steps, rank, plan.n_workers)]
+
+
+@ray.remote(num_cpus=0)
+def cached(plan: StreamPlan, store: Path, data: DataConfig) -> list[list[str]]:
+    source = MemorySource(shared_projection(store, plan.digest, data))
+    return [digests(source, plan, rank) for rank in range(plan.n_workers)]
+
+
+@ray.remote(num_cpus=0)
+def streamed(plan: StreamPlan, iterator: Any, rank: int) -> list[str]:
+    return digests(StreamSource(plan, iterator), plan, rank)
+
+
+def on(task: Any, node: str) -> Any:
+    return task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+
+
+def compare_batches(store: Path, nodes: list[str]) -> dict[str, Any]:
+    """Digests of every batch: from each node's cache, streamed to a worker on each node, and read here."""
+    plan = plan_of(store, CONFIG, n_workers=2)
+    caches = start_node_caches(store, plan.digest)
+    from_cache = [on(cached, node).remote(plan, store, CONFIG.data) for node in nodes for _ in range(2)]
+    parts = steps_dataset(plan, 3).streaming_split(2, equal=False)
+    from_stream = [on(streamed, node).remote(plan, parts[rank], rank) for rank, node in enumerate(nodes)]
+    memory = MemorySource(arrays_of(store, CONFIG))
+    found = {
+        "cached": ray.get(from_cache, timeout=120)[1:3],
+        "streamed": ray.get(from_stream, timeout=120),
+        "expected": [digests(memory, plan, rank) for rank in range(2)],
+        "n_decoded": [ray.get(node_cache(store, plan.digest, node).n_decoded.remote()) for node in nodes],
+    }
+    del caches
+    return found
+
+
+def task_of(store: Path, folder: Path) -> TrialTask:
+    return TrialTask(
+        study="",
+        arm="t",
+        trial_id="t",
+        config=CONFIG,
+        store=store,
+        data_digest=prism_ray.store.open(store).digest,
+        folder=folder,
+        resources=TrialResources(n_workers=2),
+        loading=LOADING,
+    )
+
+
+class Killed(BaseException):
+    """Ends a run from inside, as a kill would."""
+
+
+class DiesAt:
+    """A reporter that ends the run at a step."""
+
+    def report(self, metrics: Any, step: int) -> None:
+        if step == 8:
+            raise Killed
+
+    def validated(self, metrics: Any, step: int) -> None: ...
+
+
+def run_together(store: Path, folder: Path) -> dict[str, Any]:
+    """A run that one worker began in this process and two go on with, streaming, against one of its own."""
+    arrays = arrays_of(store, CONFIG)
+    split = prism_ray.store.open(store).folds.split("fold_1", arrays.chrom)
+    torch.set_num_threads(1)
+    alone = train(CONFIG, arrays, split)
+    try:
+        train(CONFIG, arrays, split, folder=folder, reporter=DiesAt(), placement=Placement(checkpoint_every_steps=6))
+    except Killed:
+        state = load_state(folder, CONFIG.fingerprint())
+    assert state is not None
+    record = train_on_workers(task_of(store, folder))
+    return {"alone": alone.metrics, "together": record.metrics, "resumed_from": state.step}
+
+
+def run_damaged(folder: Path) -> dict[str, Any]:
+    store = write_store(folder / "damaged")
+    path = damage(store)
+    try:
+        train_on_workers(task_of(store, folder / "damaged-run"))
+    except TrainingError as problem:
+        return {"damage": str(problem), "damaged_file": str(path)}
+    raise AssertionError("a damaged page was not seen")
+
+
+def build_on_nodes(folder: Path) -> dict[str, Any]:
+    """A store built by workers that take every CPU of both nodes, and the same built by one."""
+    simulate(folder / "genome", SimulationConfig(genes=24, chromosomes=6, seed=3))
+    for name, n_workers in (("by_all", 4), ("by_one", 1)):
+        build_store(folder / "genome" / "catalog.yaml", folder / name, 2000, n_workers)
+    files = [
+        {path.relative_to(folder / name): path.read_bytes() for path in (folder / name).rglob("*") if path.is_file()}
+        for name in ("by_all", "by_one")
+    ]
+    return {"builds_equal": files[0] == files[1], "n_files": len(files[0])}
+
+
+def main(folder: Path) -> None:
+    node = {"num_cpus": 2, "object_store_memory": 150 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    try:
+        cluster.add_node(**node)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="warning")
+        nodes = sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])
+        store = write_store(folder / "store")
+        found = {
+            "nodes": nodes,
+            **build_on_nodes(folder),
+            **compare_batches(store, nodes),
+            **run_together(store, folder / "run"),
+            **run_damaged(folder),
+        }
+        sys.stdout.write(json.dumps(found) + "\n")
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,157 @@
+"""The three backbones behind one interface: shapes, sizes, what a position sees, training, files, and cost."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from prism_ray.config import ModelConfig
+from prism_ray.model import InputShape, Prism, count_parameters, load, model_size, parameter_groups, prism_loss, save
+from prism_ray.model.backbones import BACKBONES, build_backbone
+
+NAMES = sorted(BACKBONES)
+D, LENGTH = 8, 70
+
+
+def config_of(backbone: str, **settings: object) -> ModelConfig:
+    small = {"d_model": D, "n_layers": 2, "d_state": 4, "n_states": 2, "centre_bp": 40}
+    return ModelConfig.model_validate({"backbone": backbone, **small, **settings})
+
+
+def backbone_of(name: str, **settings: object) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_backbone(config_of(name, **settings)).eval()
+
+
+def test_a_config_can_name_every_backbone_and_no_other() -> None:
+    allowed = ModelConfig.model_fields["backbone"].annotation.__args__  # type: ignore[union-attr]
+    assert set(allowed) == BACKBONES.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("n_genes", "length"), [(1, 1), (3, 2), (2, LENGTH + 1)])
+def test_shapes(name: str, n_genes: int, length: int) -> None:
+    hidden = torch.randn(n_genes, length, D)
+    out = backbone_of(name)(hidden)
+    assert out.shape == hidden.shape
+    assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"d_model": 20, "expand": 3, "n_layers": 3, "d_conv": 3, "d_state": 5, "cnn_width": 7}]
+)
+def test_number_of_parameters(settings: dict[str, int]) -> None:
+    counts = {}
+    for name in NAMES:
+        config = config_of(name, **settings)
+        counts[name] = count_parameters(build_backbone(config))
+    d, e, k, n = config.d_model, config.expand * config.d_model, config.d_conv, config.d_state
+    r = math.ceil(d / 16)
+    direction = e * k + e + e * (r + 2 * n) + r * e + e + e * n + e
+    layers = config.n_layers
+    assert counts["caduceus"] == layers * (d + 3 * d * e + 2 * direction) + d
+    assert counts["mamba"] == layers * (d + 3 * d * e + direction) + d
+    assert counts["cnn"] == layers * (d + d * e * config.cnn_width + e + e * d + d) + d
+
+
+def reach(backbone: torch.nn.Module, at: int, length: int) -> list[int]:
+    """Positions on which the output at one position depends."""
+    hidden = torch.randn(1, length, D, requires_grad=True)
+    weights = torch.randn(D)  # a plain sum after the norm could have no gradient
+    (gradient,) = torch.autograd.grad((backbone(hidden)[0, at] * weights).sum(), hidden)
+    return gradient[0].abs().sum(dim=1).nonzero().flatten().tolist()
+
+
+def test_mamba_sees_the_left_and_caduceus_both_sides() -> None:
+    assert reach(backbone_of("mamba"), 30, 40) == list(range(31))
+    assert reach(backbone_of("caduceus"), 30, 40) == list(range(40))
+
+
+def test_mamba_does_not_change_where_the_right_does() -> None:
+    backbone = backbone_of("mamba")
+    one = torch.randn(2, LENGTH, D)
+    other = one.clone()
+    other[:, 33:] = torch.randn(2, LENGTH - 33, D)
+    assert torch.equal(backbone(one)[:, :33], backbone(other)[:, :33])
+    assert not torch.allclose(backbone(one)[:, 33:], backbone(other)[:, 33:])
+
+
+def test_mamba_is_the_left_half_of_caduceus() -> None:
+    """With the other direction silenced a bidirectional block is a block of one direction."""
+    both, one = backbone_of("caduceus", n_layers=1), backbone_of("mamba", n_layers=1)
+    one.load_state_dict({name: value for name, value in both.state_dict().items() if "right_to_left" not in name})
+    silenced = both.state_dict()
+    for part in ("D", "conv.weight", "conv.bias"):
+        silenced[f"blocks.0.right_to_left.{part}"].zero_()
+    hidden = torch.randn(2, LENGTH, D)
+    torch.testing.assert_close(one(hidden), both(hidden), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n_layers", "width"), [(1, 3), (3, 3), (3, 5), (4, 1)])
+def test_receptive_field_of_the_cnn(n_layers: int, width: int) -> None:
+    backbone = backbone_of("cnn", n_layers=n_layers, cnn_width=width)
+    side = width // 2 * (2**n_layers - 1)
+    middle, length = 40, 81
+    assert reach(backbone, middle, length) == list(range(middle - side, middle + side + 1))
+
+
+def toy_inputs(n_genes: int = 16) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    bases = torch.randint(0, 4, (n_genes, LENGTH), generator=generator)
+    sequence = torch.nn.functional.one_hot(bases, 4).float()
+    signals = torch.rand(n_genes, LENGTH, 2, generator=generator)
+    scalars = torch.randn(n_genes, 1, generator=generator)
+    return sequence, signals, scalars, 3 * (signals[:, 20:50, 0].mean(dim=1) - 0.5) * 4 + scalars[:, 0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_lowers_the_loss(name: str) -> None:
+    model = Prism(config_of(name), InputShape(2, 1), seed=1).train()
+    *inputs, target = toy_inputs()
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.0), lr=1e-2)
+    losses = []
+    for _ in range(25):
+        loss = prism_loss(model(*inputs), target, 1.0, 0.1)
+        optimizer.zero_grad()
+        loss.total.backward()
+        optimizer.step()
+        losses.append(loss.prediction.item())
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_keeps_the_backbone(name: str, tmp_path: Path) -> None:
+    model = Prism(config_of(name), InputShape(2, 1), seed=1).eval()
+    save(model, tmp_path / "model", signals=("a", "b"), scalars=("c",))
+    again = load(tmp_path / "model")
+    assert again.config.backbone == name
+    assert type(again.backbone) is type(model.backbone)
+    *inputs, _ = toy_inputs()
+    assert torch.equal(again(*inputs).adjusted, model(*inputs).adjusted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_size_told_without_building_is_that_of_the_model(name: str) -> None:
+    config, inputs = config_of(name, n_states=3), InputShape(2, 1)
+    size = model_size(config, inputs, 2000)
+    assert size.n_parameters == count_parameters(Prism(config, inputs))
+    assert size.n_copies == 4
+    assert size.training_multiply_adds == 12 * size.plain_multiply_adds
+    assert model_size(config, inputs, 4000).plain_multiply_adds == 2 * size.plain_multiply_adds
+
+
+def test_cost_counts_every_matrix_product() -> None:
+    """PyTorch counts products and dense convolutions; of a CNN they are all there is but for its padding."""
+    config = config_of("cnn")
+    with FlopCounterMode(display=False) as counter:
+        build_backbone(config)(torch.randn(1, LENGTH, D))
+    assert counter.get_total_flops() == 2 * BACKBONES["cnn"].cost(config, LENGTH)
+    # By hand for one layer of Mamba, d 2, inner 4, rank 1, state 3, taps 4: 3*2*4 + 4*(4 + 7 + 1 + 9 + 1).
+    tiny = ModelConfig(d_model=2, n_layers=1, d_state=3, d_conv=4)
+    assert BACKBONES["mamba"].cost(tiny, 10) == 10 * (24 + 88)
+    assert BACKBONES["caduceus"].cost(tiny, 10) == 10 * (24 + 2 * 88)
