@@ -34,9 +34,8 @@ demo: install
 	@echo "Compare     $(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/$(DEMO)/results/mlflow.db"
 	@echo "            and open http://127.0.0.1:5000; the study is the experiment 'smoke'"
 
-# Two processes on two cores: threads of PyTorch that wait for each other would only be in each other's way.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest
 
 lint: install
 	$(BIN)/ruff check .
