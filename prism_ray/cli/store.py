@@ -85,7 +85,7 @@ def run_add_signal(args: argparse.Namespace) -> int:
         print(f"{cell_type}: {args.signal} added; {missing}, r with the label at the TSS {r}")
     store = prism_ray.store.open(args.store)
     print(
-        f"store: {args.store}, digest now {store.digest[:12]}: trials of before belong to the store without the track"
+        f"store: {args.store}, digest now {store.digest[:12]}: earlier trials belong to the store without {args.signal}"
     )
     print(f"quality report: {write_store_report(store, args.store / QUALITY_NAME)}")
     return 0
