@@ -49,6 +49,7 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks/scan.py
+	$(BIN)/python benchmarks/store.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

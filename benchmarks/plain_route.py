@@ -13,10 +13,9 @@ import pyfaidx
 import torch
 from torch import Tensor
 
-from benchmarks.store_data import SCALARS
+from benchmarks.store_data import BIN_BP, SCALARS
 
 _CODES = {"A": 0, "C": 1, "G": 2, "T": 3}
-_BIN_BP = 5000
 
 
 class PlainRoute:
@@ -31,7 +30,7 @@ class PlainRoute:
     def __init__(self, folder: Path, table: Path, window_bp: int) -> None:
         self._fasta = pyfaidx.Fasta(str(folder / "genome.fa"))
         self._tracks = [pyBigWig.open(str(folder / f"{name}.bw")) for name in ("h3k27ac", "dnase")]
-        self._map = cooler.Cooler(f"{folder / 'hic.mcool'}::/resolutions/{_BIN_BP}")
+        self._map = cooler.Cooler(str(folder / "hic.cool"))
         self._genes = pd.read_csv(table, sep="\t").set_index("gene_id")
         self._half = window_bp // 2
 
@@ -60,10 +59,10 @@ class PlainRoute:
 
     def contacts(self, chrom: str, tss: int, low: int, high: int) -> np.ndarray:
         """Contact of each base of [low, high) with the TSS."""
-        first = low // _BIN_BP
-        matrix = self._map.matrix(balance=True).fetch((chrom, first * _BIN_BP, high))
-        along = np.nan_to_num(matrix[tss // _BIN_BP - first])
-        return along[np.arange(low, high) // _BIN_BP - first]
+        first = low // BIN_BP
+        matrix = self._map.matrix(balance=True).fetch((chrom, first * BIN_BP, high))
+        along = np.nan_to_num(matrix[tss // BIN_BP - first])
+        return along[np.arange(low, high) // BIN_BP - first]
 
     @staticmethod
     def _padded(values: Any, before: int, length: int) -> np.ndarray:
