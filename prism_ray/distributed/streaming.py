@@ -35,7 +35,7 @@ from prism_ray.store import GeneArrays, Store
 from prism_ray.training.order import TrainingOrder
 from prism_ray.training.sources import GeneTable
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 16 << 20
 """Size that a piece should reach: large against what Ray Data costs a block, small against a node's memory."""
 _TASK_BYTES = 256 << 20
 """A task reads so many windows as reach this size: the next is read while one is given away, and few tasks start."""
