@@ -1,7 +1,8 @@
-"""Studies that train in seconds on the simulated store."""
+"""Catalogs that were changed, and studies that train in seconds on the simulated store."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,20 @@ TINY = {
     "training.precision": "float32",
     "optimizer.learning_rate": 5.0e-3,
 }
+
+
+@pytest.fixture
+def edited(simulated_catalog: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], object]], Path]:
+    """A copy of the data set whose catalog has been changed."""
+
+    def edit(change: Callable[[dict[str, Any]], object]) -> Path:
+        folder = Path(shutil.copytree(simulated_catalog.parent, tmp_path / "edited"))
+        catalog = yaml.safe_load((folder / "catalog.yaml").read_text())
+        change(catalog)
+        (folder / "catalog.yaml").write_text(yaml.safe_dump(catalog, sort_keys=False))
+        return folder / "catalog.yaml"
+
+    return edit
 
 
 class Told:

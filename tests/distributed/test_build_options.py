@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,20 +34,6 @@ def _inline() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         without_ray(patch, build)
         yield
-
-
-@pytest.fixture
-def edited(simulated_catalog: Path, tmp_path: Path) -> Edit:
-    """A copy of the data set whose catalog has been changed."""
-
-    def edit(change: Callable[[dict[str, Any]], object]) -> Path:
-        folder = Path(shutil.copytree(simulated_catalog.parent, tmp_path / "edited"))
-        catalog = yaml.safe_load((folder / "catalog.yaml").read_text())
-        change(catalog)
-        (folder / "catalog.yaml").write_text(yaml.safe_dump(catalog, sort_keys=False))
-        return folder / "catalog.yaml"
-
-    return edit
 
 
 @pytest.fixture(scope="module")

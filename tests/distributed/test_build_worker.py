@@ -44,20 +44,6 @@ def store(plan: BuildPlan, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return build_here(plan, tmp_path_factory.mktemp("built") / "store")
 
 
-@pytest.fixture
-def edited(simulated_catalog: Path, tmp_path: Path) -> Callable[[Callable[[dict[str, Any]], object]], Path]:
-    """A copy of the data set whose catalog has been changed."""
-
-    def edit(change: Callable[[dict[str, Any]], object]) -> Path:
-        folder = Path(shutil.copytree(simulated_catalog.parent, tmp_path / "edited"))
-        catalog = yaml.safe_load((folder / "catalog.yaml").read_text())
-        change(catalog)
-        (folder / "catalog.yaml").write_text(yaml.safe_dump(catalog, sort_keys=False))
-        return folder / "catalog.yaml"
-
-    return edit
-
-
 def genome(path: Path) -> dict[str, str]:
     records: dict[str, list[str]] = {}
     for line in path.read_text().splitlines():
