@@ -7,12 +7,13 @@ package's reference kernel unbinds its inputs once and is several times faster; 
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prism_ray.model.scan import registry
+from prism_ray.model.scan import reference, registry
 from prism_ray.model.scan.reference import causal_conv_silu, gated_sum
 
 __all__ = ["NAME", "causal_conv_silu", "gated_sum", "projected_scan", "register", "selective_scan"]
@@ -35,13 +36,7 @@ def selective_scan(
     return torch.stack(outputs, dim=1) + D * u
 
 
-def projected_scan(
-    u: Tensor, projected: Tensor, step_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor, reverse: bool
-) -> Tensor:
-    """As `prism_ray.model.scan.projected_scan`."""
-    n_state = A.shape[1]
-    low_rank, B, C = torch.split(projected, [step_weight.shape[1], n_state, n_state], dim=-1)
-    return selective_scan(u, F.linear(low_rank, step_weight), A, B, C, D, delta_bias, reverse)
+projected_scan = partial(reference.projected_scan, scan=selective_scan)
 
 
 def register() -> None:

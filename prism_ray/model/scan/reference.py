@@ -7,6 +7,7 @@ Legend: B genes (times copies), L positions in bp, E inner channels, N state siz
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -56,12 +57,22 @@ def selective_scan(
 
 
 def projected_scan(
-    u: Tensor, projected: Tensor, step_weight: Tensor, A: Tensor, D: Tensor, delta_bias: Tensor, reverse: bool
+    u: Tensor,
+    projected: Tensor,
+    step_weight: Tensor,
+    A: Tensor,
+    D: Tensor,
+    delta_bias: Tensor,
+    reverse: bool,
+    scan: Callable[..., Tensor] = selective_scan,
 ) -> Tensor:
-    """Selective scan of parameters that come out of one projection; see `prism_ray.model.scan.projected_scan`."""
+    """Selective scan of parameters that come out of one projection; see `prism_ray.model.scan.projected_scan`.
+
+    `scan` is what runs on the parts of the projection; another than the one here for comparison with it.
+    """
     n_state = A.shape[1]
     low_rank, B, C = torch.split(projected, [step_weight.shape[1], n_state, n_state], dim=-1)
-    return selective_scan(u, F.linear(low_rank, step_weight), A, B, C, D, delta_bias, reverse)
+    return scan(u, F.linear(low_rank, step_weight), A, B, C, D, delta_bias, reverse)
 
 
 def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Tensor:
