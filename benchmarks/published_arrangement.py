@@ -23,6 +23,9 @@ from prism_ray.model.backbone import BidirectionalBlock, Direction
 Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """u, delta (B, L, E), A (E, N), B, C (B, L, N), D, delta_bias (E,) -> (B, L, E)."""
 
+Mixer = Callable[[Tensor, "PublishedBlock", Direction], Tensor]
+"""One direction's whole mixer from left to right: normed hidden states (B, L, D) -> (B, L, D)."""
+
 
 def default_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
     """The package's scan by its fastest kernel."""
@@ -32,11 +35,12 @@ def default_scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: T
 class PublishedBlock(nn.Module):
     """Residual block of two whole mixers, with the weights of a `BidirectionalBlock`."""
 
-    def __init__(self, block: BidirectionalBlock, scan: Scan = default_scan) -> None:
+    def __init__(self, block: BidirectionalBlock, scan: Scan = default_scan, mixer: Mixer | None = None) -> None:
         super().__init__()
         self.norm, self.in_proj, self.out_proj = block.norm, block.in_proj, block.out_proj
         self.left_to_right, self.right_to_left = block.left_to_right, block.right_to_left
         self.scan = scan
+        self.mixer = mixer
 
     def forward(self, residual: Tensor) -> Tensor:
         """Residual stream after this block, (B, L, D)."""
@@ -47,6 +51,8 @@ class PublishedBlock(nn.Module):
 
     def _mixer(self, hidden: Tensor, direction: Direction) -> Tensor:
         """One whole Mamba mixer from left to right, (B, L, D)."""
+        if self.mixer is not None:
+            return self.mixer(hidden, self, direction)
         n_positions = hidden.shape[1]
         x, z = self.in_proj(hidden).transpose(1, 2).chunk(2, dim=1)  # (B, E, L)
         x = x.contiguous()  # otherwise the convolution's backward pass can take fifty times as long
@@ -63,13 +69,14 @@ class PublishedBlock(nn.Module):
         return mixed
 
 
-def published_arrangement(model: Prism, scan: Scan = default_scan) -> Prism:
+def published_arrangement(model: Prism, scan: Scan = default_scan, mixer: Mixer | None = None) -> Prism:
     """Turn a model into the published arrangement in place: the same weights, outputs equal to rounding.
 
     Args:
         model: a Caduceus model.
         scan: what runs the recurrence.
+        mixer: what runs a direction as a whole, in place of the scan and what stands around it here.
     """
     blocks = [block for block in model.backbone.modules() if isinstance(block, BidirectionalBlock)]
-    model.backbone.blocks = nn.ModuleList([PublishedBlock(block, scan) for block in blocks])
+    model.backbone.blocks = nn.ModuleList([PublishedBlock(block, scan, mixer) for block in blocks])
     return model

@@ -4,6 +4,7 @@ The interpreter takes a millisecond an operation, so sizes are small and blocks 
 tiles, spans and segments all the same.
 """
 
+import dataclasses
 import importlib.util
 import math
 import os
@@ -29,7 +30,9 @@ SPAN, TILE = 8, 4
 def operations(monkeypatch):
     from prism_ray.model.scan import triton_launch, triton_scan
 
-    blocks = triton_launch.Blocks(span=SPAN, tile=TILE, sweep_channels=64, tile_channels=8, conv_tile=4, segment=SPAN)
+    blocks = triton_launch.Blocks(
+        span=SPAN, tile=TILE, channels=8, step_tile=4, conv_tile=4, segment=SPAN, programs=2**20
+    )
     monkeypatch.setattr(triton_launch, "BLOCKS", blocks)
     return triton_scan
 
@@ -139,9 +142,7 @@ def test_the_cut_into_segments_changes_no_bit_of_what_is_not_summed(operations, 
 
     inputs = make_block(1, 2 * SPAN + 1, 5, 1, 1)
     several = run_block(operations.bidirectional_inner, inputs, torch.float32)
-    monkeypatch.setattr(
-        triton_launch, "BLOCKS", triton_launch.Blocks(SPAN, TILE, sweep_channels=64, tile_channels=8, conv_tile=4)
-    )
+    monkeypatch.setattr(triton_launch, "BLOCKS", dataclasses.replace(triton_launch.BLOCKS, segment=2**18))
     one = run_block(operations.bidirectional_inner, inputs, torch.float32)
     assert all(torch.equal(a, b) for a, b in zip(several[:3], one[:3], strict=True))
     assert_close(several, [tensor.double() for tensor in one])

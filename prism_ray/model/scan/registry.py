@@ -1,9 +1,10 @@
 """Which implementation of the block's operations runs where.
 
 A kernel is one entry of `KERNELS`: its name, the devices and dtypes it serves, and its functions. The
-first entry that serves a tensor is what `kernel="auto"` takes: numba on the CPU; on an NVIDIA GPU mamba-ssm where it
-can be imported, else Triton; and the reference for float64 and for whatever else no kernel serves. `prism-ray doctor`
-says which one that is on a machine, and why not the others.
+first entry that serves a tensor is what `kernel="auto"` takes: numba on the CPU; on an NVIDIA GPU Triton, measured
+faster than mamba-ssm (docs/performance.md), and mamba-ssm where it can be imported and Triton does not run; and the
+reference for float64 and for whatever else no kernel serves. `prism-ray doctor` says which one that is on a machine,
+and why not the others.
 """
 
 from __future__ import annotations
@@ -113,17 +114,17 @@ KERNELS: tuple[Kernel, ...] = (
         operations=_numba_operations,
     ),
     Kernel(
-        name="mamba-ssm",
-        serves="NVIDIA GPUs, float32, bfloat16 and float16, where the package mamba-ssm can be imported",
-        supports=_mamba_serves,
-        operations=_mamba_operations,
-        takes_half=True,
-    ),
-    Kernel(
         name="triton",
         serves="NVIDIA GPUs, float32, bfloat16 and float16",
         supports=_triton_serves,
         operations=_triton_operations,
+        takes_half=True,
+    ),
+    Kernel(
+        name="mamba-ssm",
+        serves="NVIDIA GPUs, float32, bfloat16 and float16, where the package mamba-ssm can be imported",
+        supports=_mamba_serves,
+        operations=_mamba_operations,
         takes_half=True,
     ),
     Kernel(

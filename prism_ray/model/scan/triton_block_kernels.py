@@ -26,7 +26,7 @@ def convolve(
     n_genes,
     n_positions,
     n_channels,
-    n_taps,
+    N_TAPS: tl.constexpr,
     FIRST: tl.constexpr,
     BACKWARD: tl.constexpr,
     TILE: tl.constexpr,
@@ -49,9 +49,9 @@ def convolve(
     at = (item * n_positions + position)[:, None] * n_channels + channel[None, :]
     offset = tl.load(bias + direction * n_channels + channel, mask=is_channel, other=0.0)
     before = tl.zeros((TILE, BLOCK_E), dtype=tl.float32) + offset[None, :]
-    for back in range(n_taps):
+    for back in tl.static_range(N_TAPS):
         tap = tl.load(
-            taps + (direction * n_taps + n_taps - 1 - back) * n_channels + channel, mask=is_channel, other=0.0
+            taps + (direction * N_TAPS + N_TAPS - 1 - back) * n_channels + channel, mask=is_channel, other=0.0
         )
         seen = cells & (k >= back)[:, None]
         value = tl.load(x + from_x - stride * back * n_channels, mask=seen, other=0.0).to(tl.float32)
@@ -61,13 +61,13 @@ def convolve(
         upstream = tl.load(du + at, mask=cells, other=0.0).to(tl.float32)
         slope = tl.where(cells, upstream * gate * (1.0 + before * (1.0 - gate)), 0.0)
         tl.store(result + at, slope, mask=cells)
-        row = (item * tl.num_programs(0) + tl.program_id(0)) * (n_taps + 1)
-        for back in range(n_taps):
+        row = (item * tl.num_programs(0) + tl.program_id(0)) * (N_TAPS + 1)
+        for back in tl.static_range(N_TAPS):
             seen = cells & (k >= back)[:, None]
             value = tl.load(x + from_x - stride * back * n_channels, mask=seen, other=0.0).to(tl.float32)
             share = tl.sum(slope * value, axis=0)
-            tl.store(parts + (row + n_taps - 1 - back) * n_channels + channel, share, mask=is_channel)
-        tl.store(parts + (row + n_taps) * n_channels + channel, tl.sum(slope, axis=0), mask=is_channel)
+            tl.store(parts + (row + N_TAPS - 1 - back) * n_channels + channel, share, mask=is_channel)
+        tl.store(parts + (row + N_TAPS) * n_channels + channel, tl.sum(slope, axis=0), mask=is_channel)
     else:
         tl.store(result + at, before * gate, mask=cells)
 
@@ -80,8 +80,8 @@ def convolve_input(
     n_genes,
     n_positions,
     n_channels,
-    n_taps,
-    n_directions,
+    N_TAPS: tl.constexpr,
+    N_DIRECTIONS: tl.constexpr,
     FIRST: tl.constexpr,
     TILE: tl.constexpr,
     BLOCK_E: tl.constexpr,
@@ -93,12 +93,12 @@ def convolve_input(
     position = tl.program_id(0) * TILE + tl.arange(0, TILE)
     cells = (position < n_positions)[:, None] & is_channel[None, :]
     total = tl.zeros((TILE, BLOCK_E), dtype=tl.float32)
-    for direction in range(n_directions):
+    for direction in tl.static_range(N_DIRECTIONS):
         stride = 1 - 2 * (FIRST + direction)
         item = direction * n_genes + gene
-        for back in range(n_taps):
+        for back in tl.static_range(N_TAPS):
             tap = tl.load(
-                taps + (direction * n_taps + n_taps - 1 - back) * n_channels + channel, mask=is_channel, other=0.0
+                taps + (direction * N_TAPS + N_TAPS - 1 - back) * n_channels + channel, mask=is_channel, other=0.0
             )
             later = position + stride * back
             reached = cells & ((later >= 0) & (later < n_positions))[:, None]
@@ -113,7 +113,8 @@ def gate_forward(y, z, both, gated, n_values, BLOCK: tl.constexpr):
     """Sum of the two directions in y, (2, B, L, E), and that sum times silu(z); grid (blocks,)."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     valid = at < n_values
-    total = tl.load(y + at, mask=valid, other=0.0) + tl.load(y + n_values + at, mask=valid, other=0.0)
+    total = tl.load(y + at, mask=valid, other=0.0).to(tl.float32)
+    total += tl.load(y + n_values + at, mask=valid, other=0.0).to(tl.float32)
     gate = tl.load(z + at, mask=valid, other=0.0).to(tl.float32)
     tl.store(both + at, total, mask=valid)
     tl.store(gated + at, total * gate * _sigmoid(gate), mask=valid)

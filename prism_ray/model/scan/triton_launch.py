@@ -14,28 +14,32 @@ import torch
 import triton
 from torch import Tensor
 
-from prism_ray.model.scan import triton_block_kernels, triton_kernels
+from prism_ray.model.scan import triton_block_kernels, triton_kernels, triton_tile_kernels
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """How the work is cut; all but `segment` are powers of two.
+    """How the work is cut; all but `segment` and `programs` are powers of two.
 
     Attributes:
-        span: positions walked by one program in a sweep.
-        tile: positions in the registers of one program of the backward pass.
-        sweep_channels: channels of a program in a sweep; 32 a warp.
-        tile_channels: channels of a program in the backward pass; 32 a warp.
+        span: fewest positions walked by one program in a sweep; a multiple of `tile`.
+        tile: positions in the registers of one program of the backward pass; at least 2.
+        channels: channels of a program of the scan, of one warp each.
+        step_tile: positions of a program that makes step sizes.
         conv_tile: positions of a program in the convolution.
-        segment: genes times positions whose borders of tiles are in memory at a time.
+        segment: genes times positions whose borders of tiles are in memory at a time in the backward pass.
+        kept: genes times positions up to which the forward pass leaves it the borders of tiles.
+        programs: spans are no shorter than gives a sweep this many programs.
     """
 
     span: int = 128
     tile: int = 16
-    sweep_channels: int = 64
-    tile_channels: int = 32
-    conv_tile: int = 32
+    channels: int = 32
+    step_tile: int = 32
+    conv_tile: int = 64
     segment: int = 2**18
+    kept: int = 2**16
+    programs: int = 4096
 
 
 BLOCKS = Blocks()
@@ -85,22 +89,67 @@ class _Sizes(NamedTuple):
     n_channels: int
     n_state: int
     rank: int
-    n_spans: int
 
     @property
     def n_items(self) -> int:
         return self.n_directions * self.n_genes
 
+    @property
+    def n_blocks(self) -> int:
+        return -(-self.n_channels // BLOCKS.channels)
+
+    @property
+    def n_tiles(self) -> int:
+        return -(-self.n_positions // BLOCKS.tile)
+
+    @property
+    def span(self) -> int:
+        """Positions of a span: as many as leave enough programs to fill a GPU."""
+        span = BLOCKS.span
+        while span < self.n_positions and self.n_items * self.n_blocks * self.n_positions >= 2 * span * BLOCKS.programs:
+            span *= 2
+        return span
+
+    @property
+    def n_spans(self) -> int:
+        return -(-self.n_positions // self.span)
+
 
 def _sizes(given: ScanInputs) -> _Sizes:
-    n_spans = -(-given.u.shape[2] // BLOCKS.span)
-    n_directions, n_genes, n_positions, n_channels = given.u.shape
-    n_state, rank = given.A.shape[1], given.weight.shape[1]
-    return _Sizes(n_directions, n_genes, n_positions, n_channels, n_state, rank, n_spans)
+    return _Sizes(*given.u.shape, given.A.shape[1], given.weight.shape[1])
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """A scan that is about to be walked: its inputs, its sizes, and the step sizes after softplus, (G, B, L, E)."""
+
+    given: ScanInputs
+    sizes: _Sizes
+    step: Tensor
+
+    @classmethod
+    def of(cls, given: ScanInputs) -> _Walk:
+        sizes = _sizes(given)
+        step = torch.empty_like(given.u, dtype=torch.float32)
+        block = min(64, max(16, triton.next_power_of_2(sizes.n_channels)))
+        grid = (-(-sizes.n_positions // BLOCKS.step_tile), sizes.n_items, -(-sizes.n_channels // block))
+        triton_kernels.step_sizes[grid](
+            given.delta,
+            given.packed,
+            given.weight,
+            given.bias,
+            step,
+            *sizes[1:5],
+            RANK=sizes.rank,
+            TILE=BLOCKS.step_tile,
+            BLOCK_E=block,
+            **_OPTIONS,
+        )
+        return cls(given, sizes, step)
 
 
 def _sweep(
-    given: ScanInputs,
+    walk: _Walk,
     task: str,
     out: dict[str, Tensor],
     *,
@@ -108,52 +157,55 @@ def _sweep(
     starts: Tensor | None = None,
     spans: tuple[int, int] | None = None,
 ) -> None:
-    sizes = _sizes(given)
+    given, sizes = walk.given, walk.sizes
     first_span, end_span = spans or (0, sizes.n_spans)
     unused = given.D
     arrays = {"dy": dy, "starts": starts, "ends": None, "sums": None, "y": None, "borders": None, **out}
-    block = min(BLOCKS.sweep_channels, max(32, triton.next_power_of_2(sizes.n_channels)))
-    grid = (end_span - first_span, sizes.n_items, -(-sizes.n_channels // block))
-    triton_kernels.sweep[grid](
-        *given[:-1],
+    triton_kernels.sweep[(end_span - first_span, sizes.n_items, sizes.n_blocks)](
+        given.u,
+        walk.step,
+        given.packed,
+        given.A,
+        given.D,
         *(unused if array is None else array for array in arrays.values()),
         *sizes[1:],
+        sizes.span,
+        sizes.n_spans,
         first_span,
-        (end_span - first_span) * (BLOCKS.span // BLOCKS.tile),
+        (end_span - first_span) * (sizes.span // BLOCKS.tile),
         FIRST=given.first,
         ADJOINT=dy is not None,
-        GIVEN=sizes.rank == 0,
         TASK=task,
-        SPAN=BLOCKS.span,
+        BORDERS="borders" in out,
         TILE=BLOCKS.tile,
-        BLOCK_E=block,
+        BLOCK_E=BLOCKS.channels,
         BLOCK_N=triton.next_power_of_2(sizes.n_state),
-        BLOCK_R=triton.next_power_of_2(max(1, sizes.rank)),
-        num_warps=block // 32,
+        num_warps=1,
         **_OPTIONS,
     )
 
 
-def _span_starts(given: ScanInputs, dy: Tensor | None = None) -> Tensor:
+def _span_starts(walk: _Walk, dy: Tensor | None = None) -> Tensor:
     """State at the start of each span, (G, B, S, N, E); with dy, what flows into each span from after it."""
-    sizes = _sizes(given)
+    sizes, A = walk.sizes, walk.given.A
     along = (sizes.n_directions, sizes.n_genes, sizes.n_spans)
-    ends = given.A.new_empty(*along, sizes.n_state, sizes.n_channels)
-    sums = given.A.new_empty(*along, sizes.n_channels)
-    _sweep(given, "ends", {"ends": ends, "sums": sums}, dy=dy)
+    if sizes.n_spans == 1:
+        return A.new_zeros(*along, sizes.n_state, sizes.n_channels)
+    ends = A.new_empty(*along, sizes.n_state, sizes.n_channels)
+    sums = A.new_empty(*along, sizes.n_channels)
+    _sweep(walk, "ends", {"ends": ends, "sums": sums}, dy=dy)
     starts = torch.empty_like(ends)
-    grid = (sizes.n_items, -(-sizes.n_channels // 32))
-    triton_kernels.join_spans[grid](
+    triton_kernels.join_spans[(sizes.n_items, sizes.n_blocks)](
         ends,
         sums,
-        given.A,
+        A,
         starts,
         sizes.n_genes,
         sizes.n_channels,
         sizes.n_state,
         sizes.n_spans,
         ADJOINT=dy is not None,
-        BLOCK_E=32,
+        BLOCK_E=BLOCKS.channels,
         BLOCK_N=triton.next_power_of_2(sizes.n_state),
         num_warps=1,
         **_OPTIONS,
@@ -161,39 +213,63 @@ def _span_starts(given: ScanInputs, dy: Tensor | None = None) -> Tensor:
     return starts
 
 
-def scan_forward(given: ScanInputs) -> tuple[Tensor, Tensor]:
-    """y, (G, B, L, E) in float32, and the states at the starts of spans that the backward pass needs."""
-    starts = _span_starts(given)
-    y = torch.empty_like(given.u, dtype=torch.float32)
-    _sweep(given, "output", {"y": y}, starts=starts)
-    return y, starts
+class Kept(NamedTuple):
+    """States that the backward pass starts from: at spans, (G, B, S, N, E); at tiles, (G, B, T, N, E), or empty."""
+
+    starts: Tensor
+    borders: Tensor
 
 
-def scan_backward(given: ScanInputs, starts: Tensor, dy: Tensor) -> ScanGradients:
+def scan_forward(given: ScanInputs, *, keep: bool) -> tuple[Tensor, Kept]:
+    """y, (G, B, L, E) in u's dtype, and the states that the backward pass needs.
+
+    Args:
+        given: the inputs.
+        keep: whether a backward pass will follow: then short windows leave their states at tiles too.
+    """
+    walk = _Walk.of(given)
+    sizes = walk.sizes
+    starts = _span_starts(walk)
+    out = {"y": torch.empty_like(given.u)}
+    borders = given.A.new_empty(0)
+    if keep and sizes.n_genes * sizes.n_positions <= BLOCKS.kept:
+        borders = out["borders"] = _borders(walk, sizes.n_spans)
+    _sweep(walk, "output", out, starts=starts)
+    return out["y"], Kept(starts, borders)
+
+
+def _borders(walk: _Walk, n_spans: int) -> Tensor:
+    """Memory for the states at the tiles of some spans."""
+    sizes = walk.sizes
+    n_tiles = n_spans * (sizes.span // BLOCKS.tile)
+    along = (sizes.n_directions, sizes.n_genes, n_tiles, sizes.n_state, sizes.n_channels)
+    return walk.given.A.new_empty(along)
+
+
+def scan_backward(given: ScanInputs, kept: Kept, dy: Tensor) -> ScanGradients:
     """Gradients of the inputs; dy, (B, L, E), reaches every direction.
 
-    Tiles are taken a segment of spans at a time: what is kept of them does not grow with the window.
+    Tiles are taken a segment of spans at a time: what is kept of their borders does not grow with the window.
     """
-    sizes = _sizes(given)
-    n_directions, n_genes, n_positions, n_channels, n_state, rank, n_spans = sizes
-    adjoints = _span_starts(given, dy)
+    walk = _Walk.of(given)
+    sizes = walk.sizes
+    n_directions, n_genes, n_positions, n_channels, n_state, rank = sizes
+    adjoints = _span_starts(walk, dy)
     du, draw = torch.empty_like(given.u), torch.empty_like(given.u)
-    dpacked = torch.empty_like(given.packed)
+    BC = _by_walk(given, sizes)
+    dBC = torch.empty_like(BC)
     dA, dD, dbias = torch.zeros_like(given.A), torch.zeros_like(given.D), torch.zeros_like(given.bias)
-    step = max(1, BLOCKS.segment // (n_genes * BLOCKS.span))
-    for begin in range(0, n_spans, step):
-        spans = (begin, min(begin + step, n_spans))
-        of_BC, of_A, of_D, of_bias = _tile_gradients(given, starts, adjoints, dy, (du, draw), spans)
-        low, high = begin * BLOCKS.span, min(spans[1] * BLOCKS.span, n_positions)
-        for direction in range(n_directions):
-            walked = of_BC[direction, :, : high - low]
-            if given.first + direction == 1:
-                dpacked[direction, :, n_positions - high : n_positions - low, rank:] = walked.flip(1)
-            else:
-                dpacked[direction, :, low:high, rank:] = walked
+    step = max(1, BLOCKS.segment // (n_genes * sizes.span)) if kept.borders.numel() == 0 else sizes.n_spans
+    for begin in range(0, sizes.n_spans, step):
+        spans = (begin, min(begin + step, sizes.n_spans))
+        of_A, of_D, of_bias = _tile_gradients(walk, (BC, dBC), kept, adjoints, dy, (du, draw), spans)
         dA += of_A
         dD += of_D
         dbias += of_bias
+    dpacked = torch.empty_like(given.packed)
+    for direction, rows in enumerate(dBC[..., :n_positions].unbind()):
+        walked = rows.flip(2) if given.first + direction == 1 else rows
+        dpacked[direction, ..., rank:] = walked.transpose(1, 2)
     dweight = torch.zeros_like(given.weight)
     if rank:
         flat = draw.view(n_directions, -1, n_channels)
@@ -204,48 +280,68 @@ def scan_backward(given: ScanInputs, starts: Tensor, dy: Tensor) -> ScanGradient
     return ScanGradients(du, draw, dpacked, dweight, dA, dD, dbias)
 
 
+def _by_walk(given: ScanInputs, sizes: _Sizes) -> Tensor:
+    """B, then C, in walk order: (G, B, 2 N, W) in float32, zeros beyond the window."""
+    width = sizes.n_tiles * BLOCKS.tile
+    walked = given.A.new_zeros(sizes.n_directions, sizes.n_genes, 2 * sizes.n_state, width)
+    for direction, rows in enumerate(given.packed[..., sizes.rank :].unbind()):
+        ordered = rows.flip(1) if given.first + direction == 1 else rows
+        walked[direction, ..., : sizes.n_positions] = ordered.transpose(1, 2)
+    return walked
+
+
 def _tile_gradients(
-    given: ScanInputs,
-    starts: Tensor,
+    walk: _Walk,
+    by_walk: tuple[Tensor, Tensor],
+    kept: Kept,
     adjoints: Tensor,
     dy: Tensor,
     into: tuple[Tensor, Tensor],
     spans: tuple[int, int],
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Fill du and draw of some spans; of B and C in walk order, of A, of D and of bias are returned."""
-    sizes = _sizes(given)
-    n_directions, n_genes, _, n_channels, n_state, rank, _ = sizes
-    n_tiles = (spans[1] - spans[0]) * (BLOCKS.span // BLOCKS.tile)
-    along = (n_directions, n_genes, n_tiles)
-    # Tiles beyond the window are not swept, so they must not hold what memory held before.
-    at_tiles, after_tiles = (given.A.new_zeros(*along, n_state, n_channels) for _ in range(2))
-    _sweep(given, "borders", {"borders": at_tiles}, starts=starts, spans=spans)
-    _sweep(given, "borders", {"borders": after_tiles}, dy=dy, starts=adjoints, spans=spans)
-    n_blocks = -(-n_channels // BLOCKS.tile_channels)
-    BC_parts = given.A.new_empty(n_blocks, n_directions, n_genes, n_tiles * BLOCKS.tile, 2 * n_state)
-    A_parts = torch.empty_like(at_tiles)
-    D_parts, bias_parts = (given.A.new_empty(*along, n_channels) for _ in range(2))
-    triton_kernels.tile_gradients[(n_tiles, sizes.n_items, n_blocks)](
-        *given[:-1],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fill du, draw and dBC of some spans; the sums over them of the gradients of A, D and bias are returned."""
+    given, sizes = walk.given, walk.sizes
+    BC, dBC = by_walk
+    tiles_a_span = sizes.span // BLOCKS.tile
+    first_tile = spans[0] * tiles_a_span
+    n_tiles = min(spans[1] * tiles_a_span, sizes.n_tiles) - first_tile
+    at_tiles = kept.borders
+    if at_tiles.numel() == 0:
+        at_tiles = _borders(walk, spans[1] - spans[0])
+        _sweep(walk, "borders", {"borders": at_tiles}, starts=kept.starts, spans=spans)
+    after_tiles = _borders(walk, spans[1] - spans[0])
+    _sweep(walk, "borders", {"borders": after_tiles}, dy=dy, starts=adjoints, spans=spans)
+    A_parts = torch.empty_like(after_tiles)
+    D_parts, bias_parts = (given.A.new_empty(*after_tiles.shape[:3], sizes.n_channels) for _ in range(2))
+    triton_tile_kernels.tile_gradients[(n_tiles, sizes.n_items)](
+        given.u,
+        walk.step,
+        BC,
+        given.A,
+        given.D,
         dy,
         at_tiles,
         after_tiles,
         *into,
-        BC_parts,
+        dBC,
         A_parts,
         D_parts,
         bias_parts,
-        *sizes[1:6],
-        spans[0] * BLOCKS.span,
-        n_tiles,
+        *sizes[1:5],
+        first_tile,
+        after_tiles.shape[2],
+        BC.shape[3],
         FIRST=given.first,
-        GIVEN=rank == 0,
+        HALF=given.u.dtype is not torch.float32,
         TILE=BLOCKS.tile,
-        BLOCK_E=BLOCKS.tile_channels,
-        num_warps=max(1, BLOCKS.tile_channels // 32),
+        BLOCK_E=BLOCKS.channels,
+        BLOCK_N=max(16, triton.next_power_of_2(sizes.n_state)),
+        num_warps=1,
+        num_stages=1,  # copies ahead take registers that the tile needs
         **_OPTIONS,
     )
-    return BC_parts.sum(dim=0), A_parts.sum(dim=(1, 2)), D_parts.sum(dim=(1, 2)), bias_parts.sum(dim=(1, 2))
+    of_A, of_D, of_bias = (parts[:, :, :n_tiles].sum(dim=(1, 2)) for parts in (A_parts, D_parts, bias_parts))
+    return of_A, of_D, of_bias
 
 
 def convolve(x: Tensor, taps: Tensor, bias: Tensor, first: int) -> Tensor:
@@ -271,8 +367,8 @@ def convolve_backward(x: Tensor, taps: Tensor, bias: Tensor, first: int, du: Ten
         n_genes,
         n_positions,
         n_channels,
-        n_taps,
-        n_directions,
+        N_TAPS=n_taps,
+        N_DIRECTIONS=n_directions,
         FIRST=first,
         TILE=BLOCKS.conv_tile,
         BLOCK_E=64,
@@ -298,7 +394,7 @@ def _convolve(
         n_genes,
         n_positions,
         n_channels,
-        n_taps,
+        N_TAPS=n_taps,
         FIRST=first,
         BACKWARD=du is not None,
         TILE=BLOCKS.conv_tile,

@@ -1,8 +1,8 @@
 """The Triton kernels as differentiable PyTorch operations: NVIDIA GPUs, float32, bfloat16 and float16.
 
 The state and all sums are float32 whatever the inputs are. Of a block's inner part the forward pass keeps x, z, the
-sum of both directions, the packed projections, and one state in `BLOCKS.span` positions; the output of the
-convolutions is computed again on the way back.
+sum of both directions, the packed projections, and states: of a short window one in `BLOCKS.tile` positions, of a long
+one a state a span. The output of the convolutions and the step sizes are computed again on the way back.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from prism_ray.model.scan import reference, triton_launch
 from prism_ray.model.scan.reference import DirectionWeights
-from prism_ray.model.scan.triton_launch import ScanInputs, scan_inputs
+from prism_ray.model.scan.triton_launch import Kept, ScanInputs, scan_inputs
 
 
 def selective_scan(
@@ -76,15 +76,16 @@ class _Scan(torch.autograd.Function):
     ) -> Tensor:
         tensors = (tensor[None] for tensor in (u, delta, packed, weight.t(), A.t(), D, bias))
         given = scan_inputs(tensors, int(reverse))
-        y, starts = triton_launch.scan_forward(given)
-        ctx.save_for_backward(*given[:-1], starts)
+        y, kept = triton_launch.scan_forward(given, keep=any(ctx.needs_input_grad))
+        ctx.save_for_backward(*given[:-1], *kept)
         ctx.first = given.first
         return y[0]
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        *tensors, starts = ctx.saved_tensors
-        of = triton_launch.scan_backward(scan_inputs(tensors, ctx.first), starts, dy.contiguous())
+        *tensors, starts, borders = ctx.saved_tensors
+        given = scan_inputs(tensors, ctx.first)
+        of = triton_launch.scan_backward(given, Kept(starts, borders), dy.contiguous())
         projected = tensors[3].shape[1] > 0
         ddelta = None if projected else of.delta[0]
         dweight = of.weight[0].t() if projected else None
@@ -129,18 +130,18 @@ class _Inner(torch.autograd.Function):
             packed = torch.bmm(u.flatten(1, 2), x_proj.to(u.dtype).transpose(1, 2))
         packed = packed.view(*u.shape[:3], -1)
         given = ScanInputs(u, u.new_empty(0), packed, weight, rates, D, dt_bias, 0)
-        y, starts = triton_launch.scan_forward(given)
+        y, kept = triton_launch.scan_forward(given, keep=any(ctx.needs_input_grad))
         both, gated = triton_launch.gate(y, z)
-        ctx.save_for_backward(x, z, both, starts, packed, taps, conv_bias, x_proj, weight, dt_bias, rates, D)
+        ctx.save_for_backward(x, z, both, *kept, packed, taps, conv_bias, x_proj, weight, dt_bias, rates, D)
         return gated
 
     @staticmethod
     def backward(ctx: Any, dgated: Tensor) -> tuple[Tensor, ...]:
-        x, z, both, starts, packed, taps, conv_bias, x_proj, weight, dt_bias, rates, D = ctx.saved_tensors
+        x, z, both, starts, borders, packed, taps, conv_bias, x_proj, weight, dt_bias, rates, D = ctx.saved_tensors
         dy, dz = triton_launch.gate_backward(dgated.contiguous(), both, z)
         u = triton_launch.convolve(x, taps, conv_bias, 0)
         given = ScanInputs(u, u.new_empty(0), packed, weight, rates, D, dt_bias, 0)
-        of = triton_launch.scan_backward(given, starts, dy)
+        of = triton_launch.scan_backward(given, Kept(starts, borders), dy)
         of_packed = of.packed.flatten(1, 2)  # (2, B L, P)
         du = torch.baddbmm(of.u.flatten(1, 2), of_packed, x_proj.to(u.dtype)).view_as(u)
         dx_proj = torch.bmm(of_packed.transpose(1, 2), u.flatten(1, 2)).float()
