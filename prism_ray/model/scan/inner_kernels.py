@@ -38,7 +38,7 @@ from prism_ray.model.scan.scan_kernels import (
     STEP,
     VALUE,
     raw_step,
-    through_state,
+    through_states,
 )
 from prism_ray.model.scan.simd import (
     LOG2_E,
@@ -51,6 +51,7 @@ from prism_ray.model.scan.simd import (
     load,
     load_some,
     multiply_add,
+    part,
     sigmoid,
     softplus,
     store,
@@ -66,7 +67,7 @@ Stretch = tuple[int, int, int, int, int, bool]
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
-@compiled
+@part
 def _place(item: int, p: int, shape: Shape, stretch: Stretch) -> Any:
     """Gene within the stretch, its row at position p in arrays of all positions and in the stretch's buffers."""
     first_gene, _, first, last, n_groups, reverse = stretch
@@ -190,8 +191,8 @@ def scan_stretch_backward(
             by_lane[:] = _ZERO
             for block in range(group * n_blocks // n_groups, (group + 1) * n_blocks // n_groups):
                 _open_chunk(block, where, own_row, shape, inputs, dout, room, output)
-                for n in range(n_state):
-                    through_state(n, block, where, scan_shape, scan_inputs, room, carry, by_lane, dA, output)
+                for n in range(0, n_state, 2):
+                    through_states(n, block, where, scan_shape, scan_inputs, room, carry, by_lane, dA, output)
                 _close_chunk(block, where, own_row, shape, inputs, room, by_lane, gradients)
                 _close_gate(block, where, reverse, shape, inputs, dout, output, gradients[1])
             first_row = group * n_genes * (last - first) + own_row
@@ -202,7 +203,7 @@ def scan_stretch_backward(
                     store_some(dpacked, at + p, min(WIDTH, n_packed - p), sums)
 
 
-@compiled
+@part
 def _open_chunk(
     block: int, where: Any, own_row: int, shape: Shape, inputs: Any, dout: Any, room: Any, output: Any
 ) -> None:
@@ -229,7 +230,7 @@ def _open_chunk(
         store(output, k, skip * value)
 
 
-@compiled
+@part
 def _close_gate(
     block: int, where: Any, reverse: bool, shape: Shape, inputs: Any, dout: Any, output: Any, dz: Any
 ) -> None:
@@ -248,7 +249,7 @@ def _close_gate(
         store_some(dz, at, valid, value)
 
 
-@compiled
+@part
 def _close_chunk(
     block: int, where: Any, own_row: int, shape: Shape, inputs: Any, room: Any, by_lane: Any, gradients: Any
 ) -> None:
@@ -332,7 +333,7 @@ def convolve_stretch_backward(
                     store(dv, own + k * padded, load(inner, k * WIDTH))
 
 
-@compiled
+@part
 def _through_silu(
     rows: Any, inner: Any, size: int, gene: int, column: int, padded: int, n_taps: int, inputs: Any, gradients: Any
 ) -> None:
