@@ -13,7 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from prism_ray.model.scan.simd import WIDTH, compiled, fill, lane_sum, load, load_some, multiply_add, part, store, store_some
+from prism_ray.model.scan.simd import (
+    WIDTH,
+    compiled,
+    fill,
+    lane_sum,
+    load,
+    load_some,
+    multiply_add,
+    part,
+    store,
+    store_some,
+)
 
 ROWS = 256
 """Rows a work item."""

@@ -162,6 +162,22 @@ def store(context: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.intp, lanes), emit
 
 
+@_intrinsic
+def ask_for(context: Any, array: Any, index: Any) -> Any:
+    """Have the cache line of `array[index]`, or of where that would be, brought in; nothing waits for it."""
+    if not _flat_float32(array):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = _address(context, builder, signature.args[0], *values)
+        numbers = [ir.Constant(ir.IntType(32), number) for number in (0, 3, 1)]  # to read, into every cache, data
+        pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, *numbers)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), emit
+
+
 def _first(builder: Any, count: Any) -> Any:
     """Mask of the lanes below `count`."""
     wanted = builder.trunc(count, ir.IntType(32))
