@@ -2,6 +2,7 @@
 
     python benchmarks/model.py            the published sizes; about six minutes on two quiet cores
     python benchmarks/model.py --quick    small sizes; under a minute, goals are not checked
+    python benchmarks/model.py --only training length    some of its parts
     python benchmarks/model.py --json     the same as one JSON document
 
 Each measurement has a process of its own, so that memory is the measurement's alone; sides of a comparison take
@@ -33,6 +34,9 @@ from benchmarks.scan import PUBLISHED, QUICK, Sizes, compare_scan, machine, trai
 from prism_ray.config import ModelConfig
 from prism_ray.model import InputShape, Prism
 from prism_ray.model.backbone import set_checkpointing
+
+PARTS = ("training", "evaluation", "threads", "length", "scan")
+"""What is measured, in turn."""
 
 LENGTHS = {False: (2_000, 20_000, 200_000), True: (1_000, 4_000)}
 """Windows of the curve in bp, by whether the run is quick."""
@@ -205,6 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes; no goal is checked")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--measure", nargs=3, metavar=("NAME", "ARGUMENT", "REPEATS"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -216,15 +221,15 @@ def main(arguments: list[str] | None = None) -> int:
     about, rows = machine(), []
     if not options.json:
         print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
-    parts: list[Callable[[], list[Row]]] = [
-        lambda: training_rows(sizes, quick=options.quick),
-        lambda: evaluation_rows(sizes, quick=options.quick),
-        lambda: thread_rows(quick=options.quick),
-        lambda: length_rows(quick=options.quick),
-        lambda: scan_rows(sizes),
-    ]
-    for part in parts:
-        for row in part():
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "training": lambda: training_rows(sizes, quick=options.quick),
+        "evaluation": lambda: evaluation_rows(sizes, quick=options.quick),
+        "threads": lambda: thread_rows(quick=options.quick),
+        "length": lambda: length_rows(quick=options.quick),
+        "scan": lambda: scan_rows(sizes),
+    }
+    for part in options.only or PARTS:
+        for row in parts[part]():
             rows.append(row)
             if not options.json:
                 print(text_of(row, checked=not options.quick), flush=True)

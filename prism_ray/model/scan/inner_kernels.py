@@ -223,7 +223,7 @@ def _open_chunk(
         at = t * n_channels + column
         gate, out = load_some(z, at, valid), load_some(dout, at, valid)
         s = sigmoid(gate)
-        # A row's next channels are asked for while the states of these are at work: rows are too far apart to be guessed.
+        # A row's next channels are asked for while the states of these are at work: rows lie too far apart to guess.
         for array in (z, dout, dz):
             ask_for(array, at + WIDTH)
         ask_for(u, (own_row + stride * i) * n_channels + column + WIDTH)
