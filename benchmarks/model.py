@@ -1,7 +1,8 @@
 """The model on the CPU against the published arrangement, and what it costs: training, evaluation, long windows.
 
-    python benchmarks/model.py            the published sizes; about five minutes on two quiet cores
+    python benchmarks/model.py            the published sizes; about six minutes on two quiet cores
     python benchmarks/model.py --quick    small sizes; under a minute, goals are not checked
+    python benchmarks/model.py --only training length    some of its parts
     python benchmarks/model.py --json     the same as one JSON document
 
 Each measurement has a process of its own, so that memory is the measurement's alone; sides of a comparison take
@@ -33,6 +34,9 @@ from benchmarks.scan import PUBLISHED, QUICK, Sizes, compare_scan, machine, trai
 from prism_ray.config import ModelConfig
 from prism_ray.model import InputShape, Prism
 from prism_ray.model.backbone import set_checkpointing
+
+PARTS = ("training", "evaluation", "threads", "length", "scan")
+"""What is measured, in turn."""
 
 LENGTHS = {False: (2_000, 20_000, 200_000), True: (1_000, 4_000)}
 """Windows of the curve in bp, by whether the run is quick."""
@@ -101,7 +105,9 @@ def evaluation(sizes: Sizes, paths: str, batch_size: int) -> Callable[[], object
 def measure(name: str, argument: str, sizes: Sizes, repeats: int) -> Measured:
     """The measurement of that name, in this process."""
     one = replace(sizes, batch_size=1)
-    if name == "training":
+    if name in ("training", "training, one thread"):
+        if name != "training":
+            torch.set_num_threads(1)
         change = published_arrangement if argument == "published" else None
         return measured(lambda: training_step(sizes, sizes.n_layers, "auto", change), repeats)
     if name == "checkpointed":
@@ -125,11 +131,11 @@ def apart(name: str, argument: str, *, quick: bool, repeats: int = 3) -> Measure
     return Measured(**json.loads(done.stdout))
 
 
-def in_turns(name: str, arguments: tuple[str, str], *, quick: bool) -> list[Measured]:
+def in_turns(name: str, arguments: tuple[str, str], *, quick: bool, repeats: int = 2) -> list[Measured]:
     """Two sides of a comparison, each measured in two processes that take turns: medians and the larger peaks."""
     taken: dict[str, list[Measured]] = {argument: [] for argument in arguments}
     for argument in (*arguments, *arguments):
-        taken[argument].append(apart(name, argument, quick=quick, repeats=2))
+        taken[argument].append(apart(name, argument, quick=quick, repeats=repeats))
     return [
         Measured(statistics.median(one.seconds for one in some), max(one.peak_mib for one in some))
         for some in taken.values()
@@ -148,22 +154,19 @@ def scan_rows(sizes: Sizes) -> list[Row]:
 def training_rows(sizes: Sizes, *, quick: bool) -> list[Row]:
     """The training step against the published arrangement, with and without checkpointing."""
     theirs, ours = in_turns("training", ("published", "ours"), quick=quick)
+    theirs_one, ours_one = in_turns("training, one thread", ("published", "ours"), quick=quick, repeats=1)
     light = apart("checkpointed", "on", quick=quick)
-    time_note = f"{theirs.seconds:.2f} s against {ours.seconds:.2f} s"
+    what = "training step, faster than the published arrangement"
+    note = f"{theirs.seconds:.2f} s against {ours.seconds:.2f} s"
+    one_note = f"{theirs_one.seconds:.2f} s against {ours_one.seconds:.2f} s"
     memory_note = f"{theirs.peak_mib:.0f} MiB against {ours.peak_mib:.0f} MiB"
     light_note = f"{light.peak_mib:.0f} MiB, {light.seconds:.2f} s"
+    less = theirs.peak_mib / light.peak_mib
     return [
-        Row(
-            "training step, faster than the published arrangement",
-            theirs.seconds / ours.seconds,
-            "times",
-            3.0,
-            time_note,
-        ),
+        Row(what, theirs.seconds / ours.seconds, "times", 3.0, note),
+        Row("the same on one thread", theirs_one.seconds / ours_one.seconds, "times", 3.0, one_note),
         Row("training step, less peak memory", theirs.peak_mib / ours.peak_mib, "times", 2.0, memory_note),
-        Row(
-            "training step, checkpointed, less peak memory", theirs.peak_mib / light.peak_mib, "times", None, light_note
-        ),
+        Row("training step, checkpointed, less peak memory", less, "times", None, light_note),
     ]
 
 
@@ -206,6 +209,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes; no goal is checked")
+    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--measure", nargs=3, metavar=("NAME", "ARGUMENT", "REPEATS"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -217,15 +221,15 @@ def main(arguments: list[str] | None = None) -> int:
     about, rows = machine(), []
     if not options.json:
         print(", ".join(f"{name} {value}" for name, value in about.items()), flush=True)
-    parts: list[Callable[[], list[Row]]] = [
-        lambda: training_rows(sizes, quick=options.quick),
-        lambda: evaluation_rows(sizes, quick=options.quick),
-        lambda: thread_rows(quick=options.quick),
-        lambda: length_rows(quick=options.quick),
-        lambda: scan_rows(sizes),
-    ]
-    for part in parts:
-        for row in part():
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "training": lambda: training_rows(sizes, quick=options.quick),
+        "evaluation": lambda: evaluation_rows(sizes, quick=options.quick),
+        "threads": lambda: thread_rows(quick=options.quick),
+        "length": lambda: length_rows(quick=options.quick),
+        "scan": lambda: scan_rows(sizes),
+    }
+    for part in options.only or PARTS:
+        for row in parts[part]():
             rows.append(row)
             if not options.json:
                 print(text_of(row, checked=not options.quick), flush=True)

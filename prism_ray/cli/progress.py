@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -46,6 +46,11 @@ class StudyProgress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+
+    def announce(self, networks: Sequence[str]) -> None:
+        """Show what the networks are and cost."""
+        for line in networks:
+            self._console.print(f"network  {line}", markup=False)
 
     def begin(self, n_trials: int, n_found: int) -> None:
         """Show how much there is to do."""

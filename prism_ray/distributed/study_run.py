@@ -24,6 +24,7 @@ from prism_ray.distributed.loading import (
     check_loading_name,
     loading_cluster,
 )
+from prism_ray.distributed.networks import network_lines
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.run_check import run_faults
 from prism_ray.distributed.runtime import check_address
@@ -150,6 +151,7 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
     check_against_store(study, store)
     _check_batches(study, store, settings)
     check_address(settings.address)
+    progress.announce(network_lines(study, store))
     tracker = MlflowTracker(settings.tracking_uri)
     tags = source_tags(settings.source_folder)
     parent = tracker.open_study(study_header(study, store.digest, settings.command, tags), {"study.yaml": study.path})

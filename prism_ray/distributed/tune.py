@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,6 +58,9 @@ class FixedTasks:
 
 class Progress(Protocol):
     """Is told what happens to the trials; runs in the driver."""
+
+    def announce(self, networks: Sequence[str]) -> None:
+        """What the study's networks are and cost, a line each; before anything is started."""
 
     def begin(self, n_trials: int, n_found: int) -> None:
         """A launch begins: trials of the study, and how many of them were finished before."""

@@ -38,6 +38,11 @@ def test_a_log_has_plain_lines_on_stderr(capsys: pytest.CaptureFixture[str], mon
     ]
 
 
+def test_networks_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    StudyProgress().announce(["n[2]  caduceus, 585,681 parameters"])
+    assert capsys.readouterr().err == "network  n[2]  caduceus, 585,681 parameters\n"
+
+
 def test_long_lines_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
     progress = StudyProgress()
     with progress:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,10 @@ class Told:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
+        self.networks: list[str] = []
+
+    def announce(self, networks: Sequence[str]) -> None:
+        self.networks = list(networks)
 
     def begin(self, n_trials: int, n_found: int) -> None:
         self.events.append(("begin", f"{n_trials} {n_found}"))

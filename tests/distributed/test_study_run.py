@@ -42,6 +42,7 @@ def test_runs_tracks_and_repeats_nothing(make_study: MakeStudy, settings: StudyS
     study, told = make_study(), Told()
     outcome = run_study(study, settings, told)
     assert (outcome.n_trials, outcome.n_found, outcome.n_finished, outcome.failures) == (4, 0, 4, {})
+    assert [line.split()[0] for line in told.networks] == ["n0", "n2"]
     assert told.events[0] == ("begin", "4 0")
     labels = {f"{arm} seed {seed} fold_1" for arm in ("n0", "n2") for seed in (2, 22)}
     assert told.labels("started") == told.labels("finished") == labels

@@ -210,7 +210,7 @@ class Case:
 
 CASES = [
     Case(),
-    *(Case(n=n) for n in (0, 1, 3)),
+    *(Case(n=n) for n in (0, 1, 3, 5, 6, 7)),
     Case(n=8, window=64, centre=64),
     *(Case(n=n, activation="softmax", average="prediction") for n in (1, 4)),
     Case(activation="softmax", n_signals=1, n_scalars=0),

@@ -1,6 +1,7 @@
 """The inner part of a block as one operation: against the float64 reference, in every shape it may meet."""
 
 import importlib
+import mmap
 
 import pytest
 import torch
@@ -214,3 +215,11 @@ def test_held_memory_has_a_bound():
     large = shelf.borrow(1024, 1024)
     assert large.shape == (1024, 1024)
     assert shelf.n_bytes() + large.numel() * 4 <= 1.25 * 4 * 4 * 1024 * 256
+
+
+def test_large_buffers_begin_at_a_large_page_and_hold_what_was_asked():
+    tensor = Shelf().borrow(3, 2**19 + 5)
+    assert tensor.shape == (3, 2**19 + 5)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        assert tensor.data_ptr() % 2**21 == 0
+    assert (tensor.fill_(1.0) == 1.0).all()

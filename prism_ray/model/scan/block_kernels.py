@@ -25,6 +25,7 @@ from prism_ray.model.scan.simd import (
     load,
     load_some,
     multiply_add,
+    part,
     sigmoid,
     store,
     store_some,
@@ -39,7 +40,7 @@ Shape = tuple[int, int, int, int, int]
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
-@compiled
+@part
 def gather(
     source: Any, base: int, stride: int, n_positions: int, n_channels: int, first: int, n_rows: int, valid: int, to: Any
 ) -> None:
@@ -52,7 +53,7 @@ def gather(
             store(to, i * WIDTH, fill(_ZERO))
 
 
-@compiled
+@part
 def convolve(rows: Any, first: int, weight: Any, column: int, padded: int, n_taps: int, bias: Any) -> Any:
     """Convolution for the position whose taps begin at row `first` of `rows`."""
     value = bias
@@ -121,7 +122,7 @@ def conv_backward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: A
                     store_some(dx, base + stride * (first + i) * n_channels, valid, value)
 
 
-@compiled
+@part
 def _through_silu(rows: Any, inner: Any, n_rows: int, inputs: Any, column: int, padded: int, n_taps: int) -> None:
     """Turn the gradient of silu(v) in `inner` into that of v, the convolution of `rows`."""
     _, weight, bias = inputs
@@ -133,7 +134,7 @@ def _through_silu(rows: Any, inner: Any, n_rows: int, inputs: Any, column: int, 
         store(inner, i * WIDTH, load(inner, i * WIDTH) * slope)
 
 
-@compiled
+@part
 def _weight_gradients(
     rows: Any, inner: Any, size: int, gene: int, column: int, padded: int, n_taps: int, gradients: Any
 ) -> None:

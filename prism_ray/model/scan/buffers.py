@@ -2,13 +2,16 @@
 
 A tensor of tens of megabytes is fresh memory each time the C library is asked for one, and the first touch of
 fresh memory costs several times what writing it does. What is borrowed here goes back to a shelf when the last
-tensor that sees it is gone, and the next borrower of about that size takes it.
+tensor that sees it is gone, and the next borrower of about that size takes it. Where the system has large pages it is
+asked for them: kernels step from row to row, and with pages of 4 KiB look most of them up anew.
 """
 
 from __future__ import annotations
 
 import bisect
+import contextlib
 import math
+import mmap
 import os
 import threading
 import weakref
@@ -26,6 +29,9 @@ _LARGEST_WASTE = 1.25
 
 _LARGEST_HOLD = 1.25
 """Used and held memory together stay under this multiple of the most that was ever in use."""
+
+_LARGE_PAGE = 2**21
+"""Bytes of a large page on x86 and on most other machines."""
 
 _Buffer = npt.NDArray[np.float32]
 
@@ -76,7 +82,7 @@ class Shelf:
             # What is dropped is dropped before more is asked for, so that the peak does not see both.
             while self._free and self._used + held > _LARGEST_HOLD * self._most_used:
                 held -= len(self._free.pop())
-        return np.empty(size, dtype=np.float32)
+        return _fresh(size)
 
     def _count(self, size: int) -> None:
         self._used += size
@@ -86,6 +92,21 @@ class Shelf:
         with self._lock:
             self._used -= len(buffer)
             bisect.insort(self._free, buffer, key=len)
+
+
+def _fresh(size: int) -> _Buffer:
+    """So many values of new memory, in large pages where the system has them."""
+    n_bytes = 4 * size
+    if n_bytes < _LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return np.empty(size, dtype=np.float32)
+    memory = mmap.mmap(-1, n_bytes + _LARGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # A kernel without large pages refuses, and small ones do too.
+    with contextlib.suppress(OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    # The array keeps the mapping, which ends with it. A large page begins at a multiple of its size.
+    values = np.frombuffer(memory, dtype=np.uint8)
+    begin = -values.ctypes.data % _LARGE_PAGE
+    return values[begin : begin + n_bytes].view(np.float32)
 
 
 _shelves: dict[int, Shelf] = {}

@@ -24,6 +24,9 @@ from prism_ray.model.scan.threads import Flat, flat, over_parts, padded, share
 _STRETCH_VALUES = 2**22
 """Values of a stretch's buffer, 16 MiB: large enough to make whole genes of 2 kb work for several threads."""
 
+_ENOUGH_GENES = 8
+"""Genes in a stretch from which on each is one work item: groups of channels cost a sum over them."""
+
 _ITEMS = 16
 """Work items to reach by cutting channels into groups, where a stretch has fewer genes."""
 
@@ -79,7 +82,7 @@ def _stretches(x: Tensor, *, reverse: bool) -> Iterator[inner_kernels.Stretch]:
     at_once = max(1, n_rows // n_positions)
     for first_gene in range(0, n_genes, at_once):
         m = min(at_once, n_genes - first_gene)
-        n_groups = min(n_blocks, -(-_ITEMS // m))
+        n_groups = 1 if m >= _ENOUGH_GENES else min(n_blocks, -(-_ITEMS // m))
         for first in range(0, n_positions, n_rows):
             yield (first_gene, m, first, min(n_positions, first + n_rows), n_groups, reverse)
 

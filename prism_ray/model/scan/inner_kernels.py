@@ -38,12 +38,13 @@ from prism_ray.model.scan.scan_kernels import (
     STEP,
     VALUE,
     raw_step,
-    through_state,
+    through_states,
 )
 from prism_ray.model.scan.simd import (
     LOG2_E,
     WIDTH,
     aligned_zeros,
+    ask_for,
     compiled,
     exp2,
     fill,
@@ -51,6 +52,7 @@ from prism_ray.model.scan.simd import (
     load,
     load_some,
     multiply_add,
+    part,
     sigmoid,
     softplus,
     store,
@@ -66,7 +68,7 @@ Stretch = tuple[int, int, int, int, int, bool]
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
-@compiled
+@part
 def _place(item: int, p: int, shape: Shape, stretch: Stretch) -> Any:
     """Gene within the stretch, its row at position p in arrays of all positions and in the stretch's buffers."""
     first_gene, _, first, last, n_groups, reverse = stretch
@@ -176,7 +178,7 @@ def scan_stretch_backward(
     n_chunks = (n_positions + CHUNK - 1) // CHUNK
     by_lane = aligned_zeros((n_packed + WIDTH - 1) // WIDTH * WIDTH * ROOM)
     room = aligned_zeros(N_BUFFERS * ROOM)
-    output = aligned_zeros(ROOM)
+    output = aligned_zeros(2 * ROOM)
     scan_shape = (0, n_positions, n_channels, n_state, rank, n_groups)
     scan_inputs = (inputs[0], inputs[0], inputs[2], inputs[3], inputs[4], inputs[5], inputs[6], inputs[7])
     stride = -1 if reverse else 1
@@ -189,11 +191,11 @@ def scan_stretch_backward(
             carry = carried[gene * per_gene : (gene + 1) * per_gene]
             by_lane[:] = _ZERO
             for block in range(group * n_blocks // n_groups, (group + 1) * n_blocks // n_groups):
-                _open_chunk(block, where, own_row, shape, inputs, dout, room, output)
-                for n in range(n_state):
-                    through_state(n, block, where, scan_shape, scan_inputs, room, carry, by_lane, dA, output)
+                _open_chunk(block, where, own_row, shape, inputs, dout, gradients[1], room, output)
+                for n in range(0, n_state, 2):
+                    through_states(n, block, where, scan_shape, scan_inputs, room, carry, by_lane, dA, output)
                 _close_chunk(block, where, own_row, shape, inputs, room, by_lane, gradients)
-                _close_gate(block, where, reverse, shape, inputs, dout, output, gradients[1])
+                _close_gate(block, where, reverse, n_channels, output, gradients[1])
             first_row = group * n_genes * (last - first) + own_row
             for i in range(size):
                 at = (first_row + stride * i) * n_packed
@@ -202,11 +204,11 @@ def scan_stretch_backward(
                     store_some(dpacked, at + p, min(WIDTH, n_packed - p), sums)
 
 
-@compiled
+@part
 def _open_chunk(
-    block: int, where: Any, own_row: int, shape: Shape, inputs: Any, dout: Any, room: Any, output: Any
+    block: int, where: Any, own_row: int, shape: Shape, inputs: Any, dout: Any, dz: Any, room: Any, output: Any
 ) -> None:
-    """Fill the buffers with what the states need of a chunk."""
+    """Fill the buffers with what the states need of a chunk; output: the skip's part, then what takes it to dz."""
     _, _, _, row, stride, size = where
     _, n_channels, n_state, rank, _ = shape
     u, z, packed, weight, _, D, bias, _ = inputs
@@ -218,9 +220,16 @@ def _open_chunk(
         t, k = row + stride * i, i * WIDTH
         raw = raw_step(u, packed, weight, 0, t * (rank + 2 * n_state), column, valid, (rank, padded)) + offset
         width, value = softplus(raw), load_some(u, (own_row + stride * i) * n_channels + column, valid)
-        gate = load_some(z, t * n_channels + column, valid)
+        at = t * n_channels + column
+        gate, out = load_some(z, at, valid), load_some(dout, at, valid)
+        s = sigmoid(gate)
+        # A row's next channels are asked for while the states of these are at work: rows lie too far apart to guess.
+        for array in (z, dout, dz):
+            ask_for(array, at + WIDTH)
+        ask_for(u, (own_row + stride * i) * n_channels + column + WIDTH)
         store(room, VALUE + k, value)
-        store(room, DY + k, load_some(dout, t * n_channels + column, valid) * gate * sigmoid(gate))
+        store(room, DY + k, out * gate * s)
+        store(output, ROOM + k, out * s * multiply_add(gate, fill(_ONE) - s, fill(_ONE)))
         store(room, STEP + k, width)
         store(room, GAIN + k, width * value)
         store(room, SLOPE + k, sigmoid(raw))
@@ -229,26 +238,21 @@ def _open_chunk(
         store(output, k, skip * value)
 
 
-@compiled
-def _close_gate(
-    block: int, where: Any, reverse: bool, shape: Shape, inputs: Any, dout: Any, output: Any, dz: Any
-) -> None:
+@part
+def _close_gate(block: int, where: Any, reverse: bool, n_channels: int, output: Any, dz: Any) -> None:
     """Gradient of the gate from a direction's part of the output."""
     _, _, _, row, stride, size = where
-    n_channels, z, column = shape[1], inputs[1], block * WIDTH
+    column = block * WIDTH
     valid = min(WIDTH, n_channels - column)
     for i in range(size):
-        at = (row + stride * i) * n_channels + column
-        gate = load_some(z, at, valid)
-        s = sigmoid(gate)
-        slope = s * multiply_add(gate, fill(_ONE) - s, fill(_ONE))
-        value = load_some(dout, at, valid) * load(output, i * WIDTH) * slope
+        at, k = (row + stride * i) * n_channels + column, i * WIDTH
+        value = load(output, k) * load(output, ROOM + k)
         if reverse:
             value = load_some(dz, at, valid) + value
         store_some(dz, at, valid, value)
 
 
-@compiled
+@part
 def _close_chunk(
     block: int, where: Any, own_row: int, shape: Shape, inputs: Any, room: Any, by_lane: Any, gradients: Any
 ) -> None:
@@ -332,7 +336,7 @@ def convolve_stretch_backward(
                     store(dv, own + k * padded, load(inner, k * WIDTH))
 
 
-@compiled
+@part
 def _through_silu(
     rows: Any, inner: Any, size: int, gene: int, column: int, padded: int, n_taps: int, inputs: Any, gradients: Any
 ) -> None:

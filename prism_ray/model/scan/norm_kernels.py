@@ -13,7 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from prism_ray.model.scan.simd import WIDTH, compiled, fill, lane_sum, load, load_some, multiply_add, store, store_some
+from prism_ray.model.scan.simd import (
+    WIDTH,
+    compiled,
+    fill,
+    lane_sum,
+    load,
+    load_some,
+    multiply_add,
+    part,
+    store,
+    store_some,
+)
 
 ROWS = 256
 """Rows a work item."""
@@ -21,7 +32,7 @@ ROWS = 256
 _ZERO = np.float32(0.0)
 
 
-@compiled
+@part
 def _scale(x: Any, row: int, n_channels: int, eps: float) -> Any:
     """1 / sqrt(mean of squares + eps) of one row."""
     total = fill(_ZERO)

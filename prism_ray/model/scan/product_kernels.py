@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from prism_ray.model.scan.simd import WIDTH, compiled, fill, load, load_some, multiply_add, store, store_some
+from prism_ray.model.scan.simd import WIDTH, compiled, fill, load, load_some, multiply_add, part, store, store_some
 
 ROWS = 64
 """Rows a work item."""
@@ -49,14 +49,14 @@ def product(
                 _put(out, (first + row) * n_columns + column, valid, add, total)
 
 
-@compiled
+@part
 def _put(out: Any, at: int, valid: int, add: bool, value: Any) -> None:
     if add:
         value = load_some(out, at, valid) + value
     store_some(out, at, valid, value)
 
 
-@compiled
+@part
 def _eight(row: int, sizes: tuple[int, int, int, int, int, int], add: bool, rows: Any, matrix: Any, out: Any) -> None:
     """Eight rows at once: as many sums are under way as it takes to keep the multipliers busy."""
     inner, n_columns, first, padded, column, valid = sizes
@@ -103,7 +103,7 @@ def transposed_product(items: tuple[int, int], sizes: tuple[int, int, int], rows
                 store(parts, (item * inner + h) * padded + column, total)
 
 
-@compiled
+@part
 def _eight_transposed(
     where: tuple[int, int, int, int, int, int, int], padded: int, rows: Any, others: Any, parts: Any, to: int
 ) -> None:

@@ -45,6 +45,7 @@ from prism_ray.model.scan.simd import (
     load,
     load_some,
     multiply_add,
+    part,
     sigmoid,
     softplus,
     store,
@@ -61,7 +62,7 @@ ROOM = CHUNK * WIDTH
 _ZERO = np.float32(0.0)
 
 
-@compiled
+@part
 def raw_step(delta: Any, packed: Any, weight: Any, at: int, row: int, column: int, valid: int, sizes: Any) -> Any:
     """Step size of sixteen channels before bias and softplus; `at` and `row` say where in delta and packed."""
     rank, padded = sizes
@@ -147,8 +148,8 @@ def scan_backward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: A
             by_lane[:] = _ZERO
             for block in range(group * n_blocks // n_groups, (group + 1) * n_blocks // n_groups):
                 _open_chunk(block, where, shape, inputs, dy, room)
-                for n in range(n_state):
-                    through_state(n, block, where, shape, inputs, room, carried, by_lane, gradients[4], None)
+                for n in range(0, n_state, 2):
+                    through_states(n, block, where, shape, inputs, room, carried, by_lane, gradients[4], None)
                 _close_chunk(block, where, shape, inputs, room, by_lane, gradients)
             first_row = group * n_genes * n_positions + start
             for i in range(size):
@@ -159,11 +160,12 @@ def scan_backward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: A
 
 
 # Buffers of one chunk and sixteen channels, at these multiples of ROOM.
-VALUE, DY, STEP, GAIN, SLOPE, DSTEP, DGAIN, DECAY, STATE = (k * ROOM for k in range(9))
-N_BUFFERS = 10  # the states of a chunk are one more than its positions
+VALUE, DY, STEP, GAIN, SLOPE, DSTEP, DGAIN, DECAY, OTHER_DECAY, STATE = (k * ROOM for k in range(10))
+OTHER_STATE = STATE + ROOM + WIDTH  # the states of a chunk are one more than its positions
+N_BUFFERS = 13
 
 
-@compiled
+@part
 def _open_chunk(block: int, where: Any, shape: Shape, inputs: Any, dy: Any, room: Any) -> None:
     """Fill the buffers with what the states need of a chunk."""
     _, _, _, start, stride, size = where
@@ -187,9 +189,9 @@ def _open_chunk(block: int, where: Any, shape: Shape, inputs: Any, dy: Any, room
         store(room, DGAIN + k, fill(_ZERO))
 
 
-@compiled
-def through_state(
-    n: int,
+@part
+def through_states(
+    first: int,
     block: int,
     where: Any,
     shape: Shape,
@@ -200,50 +202,96 @@ def through_state(
     dA: Any,
     output: Any,
 ) -> None:
-    """Recompute state n over a chunk, then take its gradients; `carried` flows in from the chunk after it.
+    """Recompute states `first` and the one after it over a chunk, then take their gradients.
 
-    `output` is None, or gets the state's part of the scan's output added, (T, 16).
+    Two at a time, because what they read and add to is then loaded and stored once for both; the last one of an odd
+    number is alone. `carried` flows in from the chunk after this one. `output` is None, or gets the states' part of the
+    scan's output added, (T, 16).
     """
-    gene, chunk, n_chunks, start, stride, size = where
-    n_channels, n_state, rank = shape[2], shape[3], shape[4]
-    _, _, packed, _, A, _, _, kept = inputs
+    n_state = shape[3]
+    two = first + 1 < n_state
+    _recompute(first, two, block, where, shape, inputs, room, output)
+    gene, _, _, start, stride, size = where
+    n_channels, rank = shape[2], shape[4]
+    packed, A = inputs[2], inputs[4]
     n_packed = rank + 2 * n_state
     padded = (n_channels + WIDTH - 1) // WIDTH * WIDTH
-    place = (block * n_state + n) * WIDTH
-    h = load(kept, (gene * n_chunks + chunk) * padded * n_state + place)
-    store(room, STATE, h)
-    rate = load(A, n * padded + block * WIDTH)
-    exponent = rate * fill(LOG2_E)
-    for i in range(size):
-        k = i * WIDTH
-        decay = exp2(load(room, STEP + k) * exponent)
-        into = packed[(start + stride * i) * n_packed + rank + n]
-        h = multiply_add(decay, h, load(room, GAIN + k) * fill(into))
-        store(room, DECAY + k, decay)
-        store(room, STATE + WIDTH + k, h)
-        if output is not None:
-            weight_out = fill(packed[(start + stride * i) * n_packed + rank + n_state + n])
-            store(output, k, multiply_add(h, weight_out, load(output, k)))
-    carry = load(carried, place)
-    of_rate = (gene * n_state + n) * padded + block * WIDTH
-    rate_gradient = load(dA, of_rate)
+    place, of_rate = (block * n_state + first) * WIDTH, (gene * n_state + first) * padded + block * WIDTH
+    rate = load(A, first * padded + block * WIDTH)
+    carry, rate_gradient = load(carried, place), load(dA, of_rate)
+    other_rate = other_carry = other_gradient = fill(_ZERO)
+    if two:
+        other_rate = load(A, (first + 1) * padded + block * WIDTH)
+        other_carry, other_gradient = load(carried, place + WIDTH), load(dA, of_rate + padded)
     for i in range(size - 1, -1, -1):
-        into, k = (start + stride * i) * n_packed + rank + n, i * WIDTH
-        lane_B, lane_C = (rank + n) * ROOM + k, (rank + n_state + n) * ROOM + k
-        out = load(room, DY + k)
-        g = multiply_add(out, fill(packed[into + n_state]), carry)
+        at, k = (start + stride * i) * n_packed + rank + first, i * WIDTH
+        lane_B, lane_C = (rank + first) * ROOM + k, (rank + n_state + first) * ROOM + k
+        out, gain, step = load(room, DY + k), load(room, GAIN + k), load(room, STEP + k)
+        g = multiply_add(out, fill(packed[at + n_state]), carry)
         store(by_lane, lane_C, multiply_add(out, load(room, STATE + WIDTH + k), load(by_lane, lane_C)))
-        store(by_lane, lane_B, multiply_add(g, load(room, GAIN + k), load(by_lane, lane_B)))
-        store(room, DGAIN + k, multiply_add(g, fill(packed[into]), load(room, DGAIN + k)))
+        store(by_lane, lane_B, multiply_add(g, gain, load(by_lane, lane_B)))
+        into_gain = multiply_add(g, fill(packed[at]), load(room, DGAIN + k))
         carry = g * load(room, DECAY + k)
         into_exponent = carry * load(room, STATE + k)
-        store(room, DSTEP + k, multiply_add(into_exponent, rate, load(room, DSTEP + k)))
-        rate_gradient = multiply_add(into_exponent, load(room, STEP + k), rate_gradient)
+        into_step = multiply_add(into_exponent, rate, load(room, DSTEP + k))
+        rate_gradient = multiply_add(into_exponent, step, rate_gradient)
+        if two:
+            lane_B, lane_C = lane_B + ROOM, lane_C + ROOM
+            g = multiply_add(out, fill(packed[at + n_state + 1]), other_carry)
+            store(by_lane, lane_C, multiply_add(out, load(room, OTHER_STATE + WIDTH + k), load(by_lane, lane_C)))
+            store(by_lane, lane_B, multiply_add(g, gain, load(by_lane, lane_B)))
+            into_gain = multiply_add(g, fill(packed[at + 1]), into_gain)
+            other_carry = g * load(room, OTHER_DECAY + k)
+            into_exponent = other_carry * load(room, OTHER_STATE + k)
+            into_step = multiply_add(into_exponent, other_rate, into_step)
+            other_gradient = multiply_add(into_exponent, step, other_gradient)
+        store(room, DGAIN + k, into_gain)
+        store(room, DSTEP + k, into_step)
     store(carried, place, carry)
     store(dA, of_rate, rate_gradient)
+    if two:
+        store(carried, place + WIDTH, other_carry)
+        store(dA, of_rate + padded, other_gradient)
 
 
-@compiled
+@part
+def _recompute(
+    first: int, two: bool, block: int, where: Any, shape: Shape, inputs: Any, room: Any, output: Any
+) -> None:
+    """States `first` and, if two, the next over a chunk into the buffers, with their decays."""
+    gene, chunk, n_chunks, start, stride, size = where
+    n_channels, n_state, rank = shape[2], shape[3], shape[4]
+    packed, A, kept = inputs[2], inputs[4], inputs[7]
+    padded = (n_channels + WIDTH - 1) // WIDTH * WIDTH
+    place = (gene * n_chunks + chunk) * padded * n_state + (block * n_state + first) * WIDTH
+    h = load(kept, place)
+    exponent = load(A, first * padded + block * WIDTH) * fill(LOG2_E)
+    store(room, STATE, h)
+    other = other_exponent = fill(_ZERO)
+    if two:
+        other = load(kept, place + WIDTH)
+        other_exponent = load(A, (first + 1) * padded + block * WIDTH) * fill(LOG2_E)
+        store(room, OTHER_STATE, other)
+    for i in range(size):
+        at, k = (start + stride * i) * (rank + 2 * n_state) + rank + first, i * WIDTH
+        step, gain = load(room, STEP + k), load(room, GAIN + k)
+        decay = exp2(step * exponent)
+        h = multiply_add(decay, h, gain * fill(packed[at]))
+        store(room, DECAY + k, decay)
+        store(room, STATE + WIDTH + k, h)
+        if two:
+            decay = exp2(step * other_exponent)
+            other = multiply_add(decay, other, gain * fill(packed[at + 1]))
+            store(room, OTHER_DECAY + k, decay)
+            store(room, OTHER_STATE + WIDTH + k, other)
+        if output is not None:
+            total = multiply_add(h, fill(packed[at + n_state]), load(output, k))
+            if two:
+                total = multiply_add(other, fill(packed[at + n_state + 1]), total)
+            store(output, k, total)
+
+
+@part
 def _close_chunk(block: int, where: Any, shape: Shape, inputs: Any, room: Any, by_lane: Any, gradients: Any) -> None:
     """Gradients of what went into a chunk, from those of its gains and step sizes."""
     gene, _, _, start, stride, size = where

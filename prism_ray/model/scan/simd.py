@@ -41,11 +41,24 @@ _LEAST_EXPONENT = -126.0
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+# Products and sums may be fused; nothing may be reassociated, because rounding is used on purpose here.
+_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+
+
 def compiled(function: Function) -> Function:
     """A numba function that is compiled once a machine and runs without Python's lock."""
-    # Products and sums may be fused; nothing may be reassociated, because rounding is used on purpose here.
-    kernel: Function = numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")(function)
+    kernel: Function = numba.njit(**_OPTIONS)(function)
     return kernel
+
+
+def part(function: Function) -> Function:
+    """A piece of a kernel: as `compiled`, but it does not count its references to arrays, which its kernel holds.
+
+    Numba's counters are atomic. Some fifty of them a call took as long as the arithmetic of the states of a chunk, and
+    longer on several threads, which count the same arrays.
+    """
+    piece: Function = numba.njit(**_OPTIONS, _nrt=False)(function)
+    return piece
 
 
 def _intrinsic(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -147,6 +160,22 @@ def store(context: Any, array: Any, index: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), emit
+
+
+@_intrinsic
+def ask_for(context: Any, array: Any, index: Any) -> Any:
+    """Have the cache line of `array[index]`, or of where that would be, brought in; nothing waits for it."""
+    if not _flat_float32(array):
+        return None
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = _address(context, builder, signature.args[0], *values)
+        numbers = [ir.Constant(ir.IntType(32), number) for number in (0, 3, 1)]  # to read, into every cache, data
+        pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), pointer, *numbers)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), emit
 
 
 def _first(builder: Any, count: Any) -> Any:
@@ -313,13 +342,13 @@ _ZERO, _ONE, _TWO = np.float32(0.0), np.float32(1.0), np.float32(2.0)
 _Q0, _Q1, _Q2, _Q3, _Q4 = (np.float32(coefficient) for coefficient in _LOG1P)
 
 
-@compiled
+@part
 def exp_of_minus_magnitude(x: Any) -> Any:
     """exp(-|x|), in (0, 1]."""
     return exp2(fill(-LOG2_E) * magnitude(x))
 
 
-@compiled
+@part
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)), accurate on both sides."""
     small = exp_of_minus_magnitude(x)
@@ -327,7 +356,7 @@ def sigmoid(x: Any) -> Any:
     return where_negative(x, small * ratio, ratio)
 
 
-@compiled
+@part
 def softplus(x: Any) -> Any:
     """log(1 + exp(x)), with small relative error for very negative x too."""
     small = exp_of_minus_magnitude(x)
