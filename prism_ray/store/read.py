@@ -21,11 +21,11 @@ from prism_ray.errors import ConfigError, Fault, FaultList, StoreError
 from prism_ray.splits import Folds
 from prism_ray.store.arrays import GeneArrays
 from prism_ray.store.files import PartitionFile, content_fault, size_fault, tensor_to_numpy
-from prism_ray.store.projection import Projection, check_genes, check_projection
-from prism_ray.store.rings import SEQUENCE, Ring, place_ring, rings_touched
+from prism_ray.store.projection import SCALARS, Projection, check_genes, check_projection
+from prism_ray.store.rings import SEQUENCE, place_ring, rings_touched
 from prism_ray.store.schema import FileEntry, StoreDescription, read_description
 
-_READ_BYTES = 8 << 20
+_READ_BYTES = 32 << 20
 IDENTIFIERS = ("gene_id", "gene_name", "tss", "strand", "label")
 
 
@@ -196,29 +196,22 @@ class Store:
                 yield _Piece(entry, numbers, np.concatenate(places), np.concatenate(inside))
 
     def _fill_piece(self, arrays: GeneArrays, projection: Projection, piece: _Piece) -> None:
-        """Read the row groups of a piece, column after column, and copy their wanted rows to their places.
-
-        One column at a time: it is copied out of the cache, and its memory serves the next.
-        """
-        rings = rings_touched(self.description.ring_bounds, projection.window_bp)
-        targets: dict[str, tuple[Ring, NDArray[Any]]] = {}
-        for ring in rings:
-            if arrays.sequence is not None:
-                targets[ring.column(SEQUENCE)] = (ring, arrays.sequence)
-            for index, name in enumerate(projection.signals):
-                targets[ring.column(name)] = (ring, arrays.signals[:, :, index])
-        taken, put = _as_slice(piece.inside), _as_slice(piece.places)
+        """Read the row groups of a piece and copy their wanted rows to their places."""
+        columns: dict[str, Any] = {}
         with self._opened(piece.entry, projection) as files:
             for file, names in files:
-                for name in names:
-                    table = file.read(piece.row_groups, [name], threads=False)
-                    values = tensor_to_numpy(table.column(0))[taken]
-                    if name in targets:
-                        ring, windows = targets[name]
-                        place_ring(values.astype(windows.dtype, copy=False), ring, windows, put)
-                    else:
-                        chosen = [self.description.scalar_names.index(scalar) for scalar in arrays.scalar_names]
-                        arrays.scalars[put] = values[:, chosen]
+                table = file.read(piece.row_groups, names, threads=False)
+                columns |= zip(table.column_names, table.columns, strict=True)
+        taken, put = _as_slice(piece.inside), _as_slice(piece.places)
+        for ring in rings_touched(self.description.ring_bounds, projection.window_bp):
+            if arrays.sequence is not None:
+                place_ring(tensor_to_numpy(columns[ring.column(SEQUENCE)])[taken], ring, arrays.sequence, put)
+            for index, name in enumerate(projection.signals):
+                column = tensor_to_numpy(columns[ring.column(name)])[taken].astype(np.float32, copy=False)
+                place_ring(column, ring, arrays.signals[:, :, index], put)
+        if arrays.scalar_names:
+            chosen = [self.description.scalar_names.index(name) for name in arrays.scalar_names]
+            arrays.scalars[put] = tensor_to_numpy(columns[SCALARS])[taken][:, chosen]
 
     @contextmanager
     def _opened(self, entry: FileEntry, projection: Projection) -> Iterator[list[tuple[PartitionFile, list[str]]]]:
