@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 # Whole rows are read at a time, as many as have this many pixels: bounds the memory, 12 bytes or so a pixel.
 PIXELS_A_READ = 2_000_000
 
-Pixels = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+Pixels = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
 
 
 class ContactPixels:
@@ -34,29 +34,36 @@ class ContactPixels:
     """
 
     def __init__(self, group: Any, first_bin: int, last_bin: int, *, symmetric: bool) -> None:
-        self._pixels = group["pixels"]
+        # Looking a table up by its name costs as much as reading some of it.
+        self._columns, self._counts = group["pixels"]["bin2_id"], group["pixels"]["count"]
         self._first_bin = first_bin
         self._symmetric = symmetric
         self._offsets: NDArray[np.int64] = group["indexes"]["bin1_offset"][first_bin : last_bin + 1].astype(np.int64)
         self.n_bins = last_bin - first_bin
 
-    def square(self, first: int, last: int) -> NDArray[np.float64]:
-        """Contacts among the bins [first, last) of the chromosome, (n, n); 0 where there is none."""
+    def band(self, first: int, last: int, reach: int) -> NDArray[np.float64]:
+        """Contacts among the bins [first, last) of the chromosome, (n, n); 0 where there is none.
+
+        Pairs of bins more than `reach` bins apart are 0, too: most pixels of a deep map, which nobody looks at.
+        """
         side = last - first
         matrix = np.zeros(side * side, dtype=np.float64)
         for row, column, count in self._read(first, last):
-            kept = (column >= first) & (column < last)
-            place = (row[kept] - first) * side + (column[kept] - first)
-            matrix += np.bincount(place, count[kept], side * side)
-        stored = matrix.reshape(side, side)
-        return stored + np.triu(stored, 1).T if self._symmetric else stored
+            distance = column - row
+            kept = np.flatnonzero((distance <= reach) & (distance >= -reach) & (column >= first) & (column < last))
+            row, column, count = row[kept] - first, column[kept] - first, count[kept]
+            matrix += np.bincount(row * side + column, count, side * side)
+            if self._symmetric:
+                mirrored = row != column
+                matrix += np.bincount(column[mirrored] * side + row[mirrored], count[mirrored], side * side)
+        return matrix.reshape(side, side)
 
     def sums(self, weight: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Sum of each row of the whole chromosome's matrix, (n_bins,), of c_ij w_i w_j where weights are given."""
         total = np.zeros(self.n_bins, dtype=np.float64)
         for row, column, count in self._read(0, self.n_bins):
             inside = (column >= 0) & (column < self.n_bins)
-            row, column, count = row[inside], column[inside], count[inside]
+            row, column, count = row[inside], column[inside], count[inside].astype(np.float64)
             if weight is not None:
                 count = count * (weight[row] * weight[column])
             total += np.bincount(row, count, self.n_bins)
@@ -72,8 +79,9 @@ class ContactPixels:
             stop = min(max(fits, first + 1), last)
             part = slice(int(self._offsets[first]), int(self._offsets[stop]))
             row = np.repeat(np.arange(first, stop), np.diff(self._offsets[first : stop + 1]))
-            column = self._pixels["bin2_id"][part].astype(np.int64) - self._first_bin
-            yield row, column, self._pixels["count"][part].astype(np.float64)
+            column = self._columns[part].astype(np.int64, copy=False)
+            column -= self._first_bin
+            yield row, column, self._counts[part]
             first = stop
 
 

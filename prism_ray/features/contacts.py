@@ -30,7 +30,7 @@ POWER_LAW_CAP_BP = 1_000_000
 QUALITY_HALF_BP = 500
 QUALITY_LEAST_CONTACT = 0.01
 # A span's square of the map is fetched as a whole: this bounds its side.
-MAX_SPAN_BINS = 600
+MAX_SPAN_BINS = 1000
 DIVISIVE_WEIGHTS = ("KR", "VC", "VC_SQRT")
 """Columns of weights by which contacts are divided, as hic2cool writes them; all others are factors."""
 
@@ -108,22 +108,22 @@ class ContactReader:
         for span in group_spans(tss, 2 * reach, size, max_gap_bp=4 * width, max_span_bp=longest):
             first_bin, last_bin = span.start // width, -(-span.end // width)
             rows = tss[span.index] // width - first_bin
-            contacts, masked = self._rows(chrom, first_bin, last_bin, rows)
+            contacts, masked = self._rows(chrom, first_bin, last_bin, rows, -(-reach // width))
             for gene, row, along in zip(span.index, rows, contacts, strict=True):
                 absent = masked | masked[row]
                 n_missing += self._write(along, absent, first_bin, int(tss[gene]), size, values[gene])
         return Windows(values, n_missing)
 
     def _rows(
-        self, chrom: str, first_bin: int, last_bin: int, rows: NDArray[np.int64]
+        self, chrom: str, first_bin: int, last_bin: int, rows: NDArray[np.int64], reach: int
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Contacts of some bins with those of [first_bin, last_bin), (N, n), and which of these are masked, (n,).
 
-        `rows` (N,) counts from `first_bin`.
+        `rows` (N,) counts from `first_bin`. Contacts over more than `reach` bins may be given as 0.
         """
         try:
             opened = self._chromosome(chrom)
-            contacts = opened.pixels.square(first_bin, last_bin)[rows]
+            contacts = opened.pixels.band(first_bin, last_bin, reach)[rows]
         except (OSError, KeyError, ValueError) as error:
             where = f"{self.path}: {chrom}:{first_bin * self.bin_size_bp}-{last_bin * self.bin_size_bp}"
             refuse(where, f"cannot be read ({error})", "the file is damaged; restore it")
@@ -180,13 +180,16 @@ class ContactReader:
         bins = np.arange(low // width, -(-high // width))
         # Bases of the window in each of these bins.
         n_bases = np.minimum((bins + 1) * width, high) - np.maximum(bins * width, low)
-        along = np.repeat(contacts[bins - first_bin], n_bases)
+        values, first, each = contacts[bins - first_bin], int(n_bases[0]), width
         where = slice(low - (tss - half), high - (tss - half))
-        if self._source.pseudocount == "powerlaw":
-            along += self._expected(half)[where]
-        if not np.isfinite(along).all() or (self._source.transform != "none" and (along < 0).any()):
+        if self._source.pseudocount == "powerlaw" and half <= POWER_LAW_CAP_BP:
+            # The same at every base, since the law only falls: what is computed of a bin holds for all of its bases.
+            values = values + pseudocount(np.zeros(1, dtype=np.int64))
+        elif self._source.pseudocount == "powerlaw":
+            values, first, each = np.repeat(values, n_bases) + self._expected(half)[where], 1, 1
+        if not np.isfinite(values).all() or (self._source.transform != "none" and (values < 0).any()):
             refuse(f"{self.path}: TSS {tss}", "has a contact that is infinite or under 0", "balance the map again")
-        out[where] = transformed(along, self._source.transform)
+        _spread(transformed(values, self._source.transform), first, each, out[where])
         return int(n_bases[absent[bins - first_bin]].sum())
 
     def _expected(self, half: int) -> NDArray[np.float64]:
@@ -208,6 +211,16 @@ class ContactReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _spread(values: NDArray[np.float64], first: int, each: int, out: NDArray[np.float32]) -> None:
+    """Write each value to its positions of `out`: `first` of the first, `each` of the others, the last to the end."""
+    n_whole = (len(out) - first) // each
+    stop = first + n_whole * each
+    out[:first] = values[0]
+    # One assignment of blocks takes half of what np.repeat takes.
+    out[first:stop].reshape(n_whole, each)[:] = values[1 : 1 + n_whole, None]
+    out[stop:] = values[-1]
 
 
 def _open_map(path: Path, source: SignalSource) -> Any:

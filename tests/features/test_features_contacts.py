@@ -157,6 +157,34 @@ def test_power_law_by_hand() -> None:
     assert pseudocount(np.array([0, 5 * 10**6])).tolist() == [power_law(10**6), power_law(5 * 10**6)]
 
 
+def test_pseudocount_differs_from_base_to_base_beyond_its_cap(tmp_path: Path) -> None:
+    size, tss, half = 2_600_000, 1_300_000, 1_200_000
+    bins = cooler.binnify(pd.Series({"chr1": size}), 100_000)
+    pixels = pd.DataFrame({"bin1_id": [5, 13], "bin2_id": [13, 14], "count": [2, 3]})
+    cooler.create_cooler(str(tmp_path / "map.cool"), bins, pixels, ordered=True)
+    wanted = source(balance=False, quality=False, transform="none")
+    with open_signal(wanted, tmp_path / "map.cool") as reader:
+        found = reader.windows("chr1", np.array([tss]), 2 * half).values[0]
+    contact = np.zeros(2 * half)
+    contact[400_000:500_000], contact[1_300_000:1_400_000] = 2, 3
+    expected = contact + pseudocount(np.abs(np.arange(-half, half)))
+    assert np.array_equal(found, expected.astype(np.float32))
+    assert found[0] < found[half]
+
+
+def test_contacts_at_the_edge_of_the_band_are_kept(tmp_path: Path) -> None:
+    # A TSS at the end of its bin and a window that ends with the first base of a bin further on.
+    bins = cooler.binnify(pd.Series({"chr1": 10 * BIN_BP}), BIN_BP)
+    pixels = pd.DataFrame({"bin1_id": [2, 3, 5], "bin2_id": [5, 5, 8], "count": [7, 11, 13]})
+    cooler.create_cooler(str(tmp_path / "map.cool"), bins, pixels, ordered=True)
+    wanted = source(balance=False, quality=False, pseudocount="none", transform="none")
+    with open_signal(wanted, tmp_path / "map.cool") as reader:
+        late = reader.windows("chr1", np.array([6 * BIN_BP - 1]), 2 * (2 * BIN_BP + 2)).values[0]
+        early = reader.windows("chr1", np.array([5 * BIN_BP]), 2 * (2 * BIN_BP + 1)).values[0]
+    assert late[-1] == 13
+    assert early[0] == 7
+
+
 def test_resolution_of_an_mcool(tmp_path: Path) -> None:
     path = tmp_path / "map.mcool"
     write_map(path, "::/resolutions/1000")
