@@ -27,6 +27,7 @@ from prism_ray.config import RunConfig
 from prism_ray.errors import TrainingError
 from prism_ray.model import Prism, prism_loss
 from prism_ray.model.backbone import set_checkpointing
+from prism_ray.model.graphs import graph_backbone, ungraph_backbone
 from prism_ray.store import GeneArrays
 from prism_ray.training.batches import Batch, make_batch
 from prism_ray.training.collectives import average_gradients, sum_over_workers
@@ -53,6 +54,8 @@ class GradientStep:
         self._model = model
         self._config = config
         self._placement = placement
+        self._graphs_wanted = placement.cuda_graphs and placement.device.type == "cuda" and placement.n_workers == 1
+        self._graphed = False
         set_checkpointing(model, self.checkpointing)
 
     def compute(self, share: GeneArrays) -> Tensor:
@@ -118,6 +121,8 @@ class GradientStep:
         """(4,) losses of some genes of the share, weighted by their part of it; adds their gradients to the model's."""
         config = self._config
         label = batch.label[genes]
+        if self._graphs_wanted and not self._graphed:
+            self._make_graphs(label, batch)
         mixed = config.training.precision == "bf16"
         with (
             torch.autocast(self._placement.device.type, dtype=torch.bfloat16, enabled=mixed),
@@ -130,6 +135,27 @@ class GradientStep:
         parts = torch.stack([losses.total, losses.prediction, losses.adjustment, losses.diversity])
         return parts.detach().double() * weight
 
+    def _make_graphs(self, label: Tensor, batch: Batch) -> None:
+        """Let the backbone run as CUDA graphs, if the share is computed at once and nothing is computed again."""
+        model = self._model
+        if len(label) < len(batch.label) or self.checkpointing:
+            self._graphs_wanted = False  # a backward pass after another would overwrite the gradients of the first
+            return
+        n_copies = 1 if model.state_encoder is None else 1 + model.config.n_states
+        values = batch.sequence if batch.sequence is not None else batch.signals
+        assert values is not None
+        shape = (len(label) * n_copies, values.shape[1], model.config.d_model)
+        dtype = torch.bfloat16 if self._config.training.precision == "bf16" else None
+        try:
+            graph_backbone(model.backbone, shape, dtype)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as problem:
+            self._graphs_wanted = False
+            _log.warning("no CUDA graphs of the backbone, its kernels are launched one by one: %s", problem)
+        else:
+            self._graphed = True
+
     def _take_less(self, window_bp: int) -> None:
         """Drop what an attempt left and need less memory from now on; all workers do, and all do the same.
 
@@ -137,6 +163,8 @@ class GradientStep:
             TrainingError: there is nothing left to save.
         """
         self._model.zero_grad(set_to_none=True)
+        ungraph_backbone(self._model.backbone)
+        self._graphs_wanted = self._graphed = False
         device = self._placement.device
         if device.type == "cuda":
             torch.cuda.empty_cache()

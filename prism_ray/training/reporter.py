@@ -41,6 +41,8 @@ class Placement:
         micro_batch: genes that a worker computes at a time, of its share of each global batch; 0 for all of it.
         checkpoint_activations: compute hidden states again in the backward pass instead of keeping them: less memory
             for about a third more time.
+        cuda_graphs: run the backbone as CUDA graphs where it can be done: one worker, on a GPU, its share of a batch at
+            once, activations kept. The same values, in less of the CPU's time.
         checkpoint_asked: whether a checkpoint is wanted after this step, as before a node is taken away. Called once
             a step by every worker; None where nobody asks.
     """
@@ -51,4 +53,5 @@ class Placement:
     checkpoint_every_steps: int = 0
     micro_batch: int = 0
     checkpoint_activations: bool = False
+    cuda_graphs: bool = True
     checkpoint_asked: Callable[[], bool] | None = None

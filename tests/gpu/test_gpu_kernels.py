@@ -1,10 +1,12 @@
 """Every kernel of the GPU against the float64 reference, in float32 and bfloat16; long windows; the same bits twice."""
 
+import functools
+
 import pytest
 import torch
 
 from prism_ray.model import available_kernels
-from prism_ray.model.scan import DirectionWeights, bidirectional_inner, selective_scan
+from prism_ray.model.scan import DirectionWeights, bidirectional_inner, rms_norm, selective_scan
 
 NAMES = ("mamba-ssm", "triton", "reference")
 NAMES_LINEAR = ("mamba-ssm", "triton")
@@ -44,6 +46,15 @@ def run(inputs, kernel, device, dtype, half=None):
     return [tensor.cpu() for tensor in (y.detach(), *torch.autograd.grad((y.to(dtype) * weights).sum(), leaves))]
 
 
+@functools.cache
+def by_reference(shape, half=None, **options):
+    """Inputs of a block, x and z of half precision's values where asked, and results of the float64 reference."""
+    inputs = make_block(*shape, **options)
+    if half:
+        inputs[:2] = [tensor.to(half).float() for tensor in inputs[:2]]
+    return inputs, run(inputs, "reference", "cpu", torch.float64)
+
+
 def assert_close(got, expected, tolerances):
     for number, (a, b) in enumerate(zip(got, expected, strict=True)):
         error = (a.double() - b).abs().max() / b.abs().max().clamp(min=1e-30)
@@ -56,18 +67,14 @@ def assert_close(got, expected, tolerances):
     [(2, 300, 64, 16), (1, 2, 16, 16), (3, 129, 40, 5), (1, 127, 256, 16), (2, 513, 5, 1)],
 )
 def test_kernel_agrees_with_the_reference(kernel, dtype, n_genes, n_positions, n_channels, n_state):
-    inputs = make_block(n_genes, n_positions, n_channels, n_state)
     half = None if dtype is torch.float32 else dtype
-    if half:
-        inputs[:2] = [tensor.to(half).float() for tensor in inputs[:2]]
-    expected = run(inputs, "reference", "cpu", torch.float64)
+    inputs, expected = by_reference((n_genes, n_positions, n_channels, n_state), half)
     assert_close(run(inputs, kernel, "cuda", torch.float32, half), expected, TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize("step_mean", [20.0, 80.0, -30.0])
 def test_steps_of_any_size(kernel, step_mean):
-    inputs = make_block(2, 200, 32, 16, step_mean=step_mean)
-    expected = run(inputs, "reference", "cpu", torch.float64)
+    inputs, expected = by_reference((2, 200, 32, 16), step_mean=step_mean)
     assert_close(run(inputs, kernel, "cuda", torch.float32), expected, (1e-5, 1e-4))
 
 
@@ -114,3 +121,18 @@ def test_long_window_agrees_with_the_cpu():
     inputs = make_block(1, 200_000, 16)
     expected = [tensor.double() for tensor in run(inputs, "numba", "cpu", torch.float32)]
     assert_close(run(inputs, "triton", "cuda", torch.float32), expected, (2e-5, 2e-4))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_norm_agrees_with_pytorch(half):
+    generator = torch.Generator().manual_seed(3)
+    x, weight, upstream = (torch.randn(*shape, generator=generator) for shape in ((3, 70, 128), (128,), (3, 70, 128)))
+    results = []
+    for device, dtype in (("cpu", torch.float64), ("cuda", torch.float32)):
+        leaves = [tensor.to(device, dtype, copy=True).requires_grad_() for tensor in (x, weight)]
+        with torch.autocast("cuda", torch.bfloat16, enabled=half and device == "cuda"):
+            y = rms_norm(*leaves, 1e-5, kernel="auto" if device == "cpu" else "triton")
+        assert y.dtype is (torch.bfloat16 if half and device == "cuda" else dtype)
+        gradients = torch.autograd.grad((y.to(dtype) * upstream.to(device, dtype)).sum(), leaves)
+        results.append([tensor.cpu() for tensor in (y.detach(), *gradients)])
+    assert_close(results[1], results[0], TOLERANCES[torch.bfloat16 if half else torch.float32])

@@ -5,6 +5,7 @@ import torch
 
 from prism_ray.config import ModelConfig
 from prism_ray.model import InputShape, Prism, prism_loss
+from prism_ray.model.graphs import graph_backbone, ungraph_backbone
 
 
 def step(device, *, half=False, d_model=64, n_positions=1000):
@@ -50,3 +51,36 @@ def test_a_step_twice_gives_the_same_bits(half, monkeypatch):
     (loss, gradients), (again, gradients_again) = step("cuda", half=half), step("cuda", half=half)
     assert loss == again
     assert all(torch.equal(gradients[name], gradients_again[name]) for name in gradients)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_graphs_give_the_bits_of_the_plain_pass(half):
+    """Two passes with other inputs each: a graph must read its inputs and the weights anew."""
+    backbone = Prism(ModelConfig(d_model=64, n_layers=2), InputShape(n_signals=3, n_scalars=9), seed=3).cuda().backbone
+    generator = torch.Generator("cuda").manual_seed(5)
+    batches = [torch.randn(4, 1000, 64, generator=generator, device="cuda") for _ in range(2)]
+
+    def passes():
+        results = []
+        for batch in batches:
+            backbone.zero_grad(set_to_none=True)
+            leaf = batch.clone().requires_grad_()
+            with torch.autocast("cuda", torch.bfloat16, enabled=half):
+                hidden = backbone(leaf)
+            (hidden.float() ** 2).mean().backward()
+            results += [
+                hidden.detach().clone(),
+                leaf.grad.clone(),
+                *(weight.grad.clone() for weight in backbone.parameters()),
+            ]
+            with torch.no_grad():
+                backbone.norm.weight.mul_(1.5)
+        with torch.no_grad():
+            backbone.norm.weight.div_(2.25)
+        return results
+
+    expected = passes()
+    graph_backbone(backbone, (4, 1000, 64), torch.bfloat16 if half else None)
+    assert all(torch.equal(a, b) for a, b in zip(passes(), expected, strict=True))
+    ungraph_backbone(backbone)
+    assert all(torch.equal(a, b) for a, b in zip(passes(), expected, strict=True))

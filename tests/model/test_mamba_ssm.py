@@ -181,12 +181,21 @@ def test_a_package_without_its_cuda_part_is_not_used(packages):
     assert "was built without its CUDA part (selective_scan_cuda)" in mamba_ssm.probe_scan().reason
 
 
-def test_order_on_a_gpu_is_mamba_ssm_then_triton_then_reference(packages, monkeypatch):
+def test_order_on_a_gpu_is_triton_then_mamba_ssm_then_reference(packages, monkeypatch):
     from prism_ray.model.scan import registry, triton_probe
 
     packages(SCAN_PLACE, selective_scan_fn=newer_scan)
     monkeypatch.setattr(triton_probe, "device_problem", lambda device: "")
     for dtype in (torch.float32, torch.bfloat16):
         names = [kernel.name for kernel in KERNELS if kernel.supports(torch.device("cuda"), dtype)]
-        assert names == ["mamba-ssm", "triton", "reference"]
+        assert names == ["triton", "mamba-ssm", "reference"]
+        assert registry.pick("mamba-ssm", torch.device("cuda"), dtype).name == "mamba-ssm"
     assert registry.pick("auto", torch.device("cuda"), torch.float64).name == "reference"
+
+
+def test_mamba_ssm_is_taken_where_triton_does_not_run(packages, monkeypatch):
+    from prism_ray.model.scan import registry, triton_probe
+
+    packages(SCAN_PLACE, selective_scan_fn=newer_scan)
+    monkeypatch.setattr(triton_probe, "device_problem", lambda device: "triton is not installed")
+    assert registry.pick("auto", torch.device("cuda"), torch.bfloat16).name == "mamba-ssm"

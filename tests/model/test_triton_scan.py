@@ -155,36 +155,85 @@ def test_not_a_number_is_passed_on(operations):
     assert torch.isnan(y[0, 3, 2])
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 7), (3, 5, 24), (2, 40, 16)])
+def test_norm_and_its_gradients(operations, shape):
+    generator = torch.Generator().manual_seed(3)
+    x, weight = (torch.randn(*size, generator=generator, dtype=torch.float64) for size in (shape, shape[-1:]))
+    results = []
+    for norm, dtype in ((torch_norm, torch.float64), (operations.rms_norm_as, torch.float32)):
+        leaves = [tensor.to(dtype, copy=True).requires_grad_() for tensor in (x, weight)]
+        y = norm(*leaves, 1e-5, dtype)
+        results.append([y.detach(), *torch.autograd.grad((y * torch.cos(y.detach())).sum(), leaves)])
+    assert_close(results[1], results[0])
+
+
+def torch_norm(x, weight, eps, dtype):
+    return torch.nn.functional.rms_norm(x, weight.shape, weight, eps)
+
+
+def test_norm_gives_half_precision_where_it_comes_next(operations):
+    """To a unit in the last place: the interpreter cuts digits off where a GPU rounds."""
+    x = torch.randn(2, 9, 16, generator=torch.Generator().manual_seed(3))
+    weight = torch.rand(16, generator=torch.Generator().manual_seed(4)) + 0.5
+    half, single = (operations.rms_norm_as(x, weight, 1e-5, dtype) for dtype in (torch.bfloat16, torch.float32))
+    assert half.dtype is torch.bfloat16
+    assert ((half.float() - single).abs() <= 2**-7 * single.abs()).all()
+
+
+@pytest.mark.parametrize("kept", [0, 2**16])
+def test_states_that_are_kept_or_made_again_give_the_same_gradients(operations, monkeypatch, kept):
+    from prism_ray.model.scan import triton_launch
+
+    inputs = make_block(2, 2 * SPAN + 1, 5, 2, 1)
+    expected = run_block(by_reference, inputs, torch.float64)
+    monkeypatch.setattr(triton_launch, "BLOCKS", dataclasses.replace(triton_launch.BLOCKS, kept=kept, segment=2**18))
+    assert_close(run_block(operations.bidirectional_inner, inputs, torch.float32), expected)
+
+
+def test_one_span_of_the_whole_window_equals_many(operations, monkeypatch):
+    from prism_ray.model.scan import triton_launch
+
+    inputs = make_block(1, 3 * SPAN - 1, 5, 2, 1)
+    many = run_block(operations.bidirectional_inner, inputs, torch.float32)
+    monkeypatch.setattr(triton_launch, "BLOCKS", dataclasses.replace(triton_launch.BLOCKS, programs=1))
+    one = run_block(operations.bidirectional_inner, inputs, torch.float32)
+    assert_close(one, [tensor.double() for tensor in many])
+
+
 COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from prism_ray.model.scan import triton_block_kernels as block, triton_kernels as scan
+from prism_ray.model.scan import triton_norm_kernels as norm, triton_tile_kernels as tiles
 
 HALF = set("u delta packed dy du draw x result dpre dx z both gated dgated dboth dz".split())
-COUNTS = set("n_genes n_positions n_channels n_state rank n_spans first_span n_tiles first".split())
-COUNTS |= {"n_taps", "n_directions", "n_values"}
+COUNTS = set("n_genes n_positions n_channels n_state rank span_length n_spans first_span first_tile".split())
+COUNTS |= {"n_tiles", "n_walked", "n_values", "n_rows"}
 
 def compile(kernel, warps, capability, **constants):
-    kinds = {
-        name: "constexpr" if name in constants else "i32" if name in COUNTS else "*bf16" if name in HALF else "*fp32"
-        for name in kernel.arg_names
-    }
+    kinds = {name: "*bf16" if name in HALF else "*fp32" for name in kernel.arg_names}
+    kinds |= {name: "i32" for name in kinds if name in COUNTS} | {name: "fp32" for name in kinds if name == "eps"}
+    kinds |= {name: "constexpr" for name in constants}
     places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
     source = ASTSource(fn=kernel, signature=kinds, constexprs=places)
     target = GPUTarget("cuda", capability, 32)
     return triton.compile(source, target=target, options={"num_warps": warps, "enable_fp_fusion": True})
 
-sizes = dict(SPAN=128, TILE=16, BLOCK_E=64, BLOCK_N=16, BLOCK_R=8)
+sizes = dict(TILE=16, BLOCK_E=32, BLOCK_N=16)
 for task, adjoint in (("ends", False), ("output", False), ("borders", True)):
-    made = compile(scan.sweep, 2, 80, FIRST=0, ADJOINT=adjoint, GIVEN=False, TASK=task, **sizes)
-    assert "shfl" not in made.asm["ptx"] and "bar.sync" not in made.asm["ptx"], "a sum over states left its thread"
+    compile(scan.sweep, 1, 80, FIRST=0, ADJOINT=adjoint, TASK=task, BORDERS=task != "ends", **sizes)
 compile(scan.join_spans, 1, 80, ADJOINT=True, BLOCK_E=32, BLOCK_N=16)
-compile(scan.tile_gradients, 1, 80, FIRST=0, GIVEN=False, TILE=16, BLOCK_E=32)
-compile(scan.tile_gradients, 1, 90, FIRST=1, GIVEN=True, TILE=16, BLOCK_E=32)
+for rank in (0, 8):
+    compile(scan.step_sizes, 4, 80, RANK=rank, TILE=32, BLOCK_E=64)
+for half, capability in ((True, 80), (False, 90)):
+    made = compile(tiles.tile_gradients, 1, capability, FIRST=1, HALF=half, **sizes)
+    assert "shfl" not in made.asm["ptx"], "positions of a channel left their thread"
 for backward in (False, True):
-    compile(block.convolve, 4, 80, FIRST=0, BACKWARD=backward, TILE=32, BLOCK_E=64)
-compile(block.convolve_input, 4, 80, FIRST=0, TILE=32, BLOCK_E=64)
+    compile(block.convolve, 4, 80, N_TAPS=4, FIRST=0, BACKWARD=backward, TILE=64, BLOCK_E=64)
+compile(block.convolve_input, 4, 80, N_TAPS=4, N_DIRECTIONS=2, FIRST=0, TILE=64, BLOCK_E=64)
+compile(norm.norm_forward, 4, 80, ROWS=16, BLOCK_D=128)
+compile(norm.norm_backward, 4, 80, ROWS=16, TURNS=4, BLOCK_D=128)
 compile(block.gate_forward, 4, 80, BLOCK=1024)
 compile(block.gate_backward, 4, 80, BLOCK=1024)
 """

@@ -21,6 +21,7 @@ from prism_ray.model.scan.registry import (
     FusedOperations,
     Kernel,
     Operations,
+    RoundingNorm,
     SurroundingOperations,
     available_kernels,
     choose,
@@ -220,6 +221,9 @@ def bidirectional_inner(
 def rms_norm(x: Tensor, weight: Tensor, eps: float, *, kernel: str = "auto") -> Tensor:
     """X / sqrt(mean over channels of x^2 + eps) * weight, (..., D), differentiable in both tensors.
 
+    Under autocast some kernels return it in autocast's precision: what follows a norm is a product, which would round
+    it all the same.
+
     Args:
         x: (..., D), floating.
         weight: (D,).
@@ -229,6 +233,12 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, kernel: str = "auto") -> 
     own = _surroundings(x, kernel)
     if own is not None and weight.dtype is x.dtype:
         return own.rms_norm(x, weight, eps)
+    operations = choose(kernel, x.device, x.dtype)
+    if isinstance(operations, RoundingNorm) and x.dtype is weight.dtype is torch.float32:
+        mixed = torch.is_autocast_enabled(x.device.type)
+        return operations.rms_norm_as(
+            x, weight, eps, torch.get_autocast_dtype(x.device.type) if mixed else torch.float32
+        )
     return F.rms_norm(x, weight.shape, weight, eps)
 
 

@@ -53,6 +53,13 @@ class SurroundingOperations(Operations, Protocol):
     def products(self, hidden: Tensor, *weights: Tensor) -> tuple[Tensor, ...]: ...
 
 
+@runtime_checkable
+class RoundingNorm(Operations, Protocol):
+    """A kernel that has its own norm of float32 tensors, whose result it rounds to the precision that comes next."""
+
+    def rms_norm_as(self, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One implementation of the block's operations.

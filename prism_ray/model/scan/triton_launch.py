@@ -39,7 +39,7 @@ class Blocks:
     conv_tile: int = 64
     segment: int = 2**18
     kept: int = 2**16
-    programs: int = 4096
+    programs: int = 1000
 
 
 BLOCKS = Blocks()
@@ -116,7 +116,8 @@ class _Sizes(NamedTuple):
 
 
 def _sizes(given: ScanInputs) -> _Sizes:
-    return _Sizes(*given.u.shape, given.A.shape[1], given.weight.shape[1])
+    n_directions, n_genes, n_positions, n_channels = given.u.shape
+    return _Sizes(n_directions, n_genes, n_positions, n_channels, given.A.shape[1], given.weight.shape[1])
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,7 @@ def _sweep(
         BLOCK_E=BLOCKS.channels,
         BLOCK_N=triton.next_power_of_2(sizes.n_state),
         num_warps=1,
+        maxnreg=128,  # more registers a program leave room for fewer programs, which is slower
         **_OPTIONS,
     )
 
@@ -253,7 +255,7 @@ def scan_backward(given: ScanInputs, kept: Kept, dy: Tensor) -> ScanGradients:
     """
     walk = _Walk.of(given)
     sizes = walk.sizes
-    n_directions, n_genes, n_positions, n_channels, n_state, rank = sizes
+    n_directions, n_genes, n_positions, rank = sizes.n_directions, sizes.n_genes, sizes.n_positions, sizes.rank
     adjoints = _span_starts(walk, dy)
     du, draw = torch.empty_like(given.u), torch.empty_like(given.u)
     BC = _by_walk(given, sizes)
@@ -272,12 +274,19 @@ def scan_backward(given: ScanInputs, kept: Kept, dy: Tensor) -> ScanGradients:
         dpacked[direction, ..., rank:] = walked.transpose(1, 2)
     dweight = torch.zeros_like(given.weight)
     if rank:
-        flat = draw.view(n_directions, -1, n_channels)
-        low_rank = given.packed.view(n_directions, -1, rank + 2 * n_state)[..., :rank]
-        dweight = torch.bmm(low_rank.to(flat.dtype).transpose(1, 2), flat).float()  # (G, R, E)
-        of_low_rank = torch.bmm(flat, given.weight.to(flat.dtype).transpose(1, 2))
+        dweight = sum_of_products(given.packed[..., :rank], draw)  # (G, R, E)
+        of_low_rank = torch.bmm(draw.flatten(1, 2), given.weight.to(draw.dtype).transpose(1, 2))
         dpacked[..., :rank] = of_low_rank.view(n_directions, n_genes, n_positions, rank)
     return ScanGradients(du, draw, dpacked, dweight, dA, dD, dbias)
+
+
+def sum_of_products(a: Tensor, b: Tensor) -> Tensor:
+    """Sum over genes and positions of a's rows times b's: (G, B, L, I), (G, B, L, J) -> (G, I, J) in float32.
+
+    A product a gene, then the sum over genes: the library takes a single thin product of all rows with few programs.
+    """
+    parts = torch.matmul(a.to(b.dtype).transpose(2, 3), b)  # (G, B, I, J)
+    return parts.sum(dim=1, dtype=torch.float32)
 
 
 def _by_walk(given: ScanInputs, sizes: _Sizes) -> Tensor:

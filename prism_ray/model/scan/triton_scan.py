@@ -16,6 +16,7 @@ from torch import Tensor
 from prism_ray.model.scan import reference, triton_launch
 from prism_ray.model.scan.reference import DirectionWeights
 from prism_ray.model.scan.triton_launch import Kept, ScanInputs, scan_inputs
+from prism_ray.model.scan.triton_norm import RmsNorm
 
 
 def selective_scan(
@@ -42,6 +43,13 @@ def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> 
     """Depthwise causal convolution, then SiLU; see `prism_ray.model.scan.causal_conv_silu`."""
     with _on(x.device):
         y: Tensor = _ConvSilu.apply(x, weight, bias, reverse)  # type: ignore[no-untyped-call]
+    return y
+
+
+def rms_norm_as(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+    """RMSNorm of float32 tensors, rounded once to dtype; see `prism_ray.model.scan.rms_norm`."""
+    with _on(x.device):
+        y: Tensor = RmsNorm.apply(x, weight, eps, dtype)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -144,7 +152,7 @@ class _Inner(torch.autograd.Function):
         of = triton_launch.scan_backward(given, Kept(starts, borders), dy)
         of_packed = of.packed.flatten(1, 2)  # (2, B L, P)
         du = torch.baddbmm(of.u.flatten(1, 2), of_packed, x_proj.to(u.dtype)).view_as(u)
-        dx_proj = torch.bmm(of_packed.transpose(1, 2), u.flatten(1, 2)).float()
+        dx_proj = triton_launch.sum_of_products(of.packed, u)
         dx, dtaps, dconv_bias = triton_launch.convolve_backward(x, taps, conv_bias, 0, du)
         dweight, dA = (gradient.transpose(1, 2) for gradient in (of.weight, of.A))
         return dx, dz, dtaps.transpose(1, 2), dconv_bias, dx_proj, dweight, of.bias, dA, of.D
