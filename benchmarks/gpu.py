@@ -245,7 +245,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.json:
         print(", ".join(f"{name} {value}" for name, value in about.items()), "; kernels", *names)
         print(f"{'':40}" + "".join(f"{name:>14}" for name in ("baseline", "ours", "ratio", "goal")), flush=True)
-    for part in (lambda: compare_model(names[0]), lambda: compare_kernels(names), lambda: memory_curve("triton")):
+    rival = "mamba-ssm" if "mamba-ssm" in names else "triton"
+    for part in (lambda: compare_model(rival), lambda: compare_kernels(names), lambda: memory_curve("triton")):
         for entry in part():
             rows.append(entry)
             if not options.json:

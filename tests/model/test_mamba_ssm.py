@@ -128,6 +128,35 @@ def test_single_operations_give_the_reference(packages, reverse):
     y = mamba_ssm.projected_scan(*arguments)
     torch.testing.assert_close(y, reference.projected_scan(*arguments), rtol=1e-4, atol=1e-5)
     assert y.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("n_positions", "dtype", "by_package"),
+    [
+        (512, torch.float32, True),
+        (513, torch.float32, False),
+        (515, torch.float32, False),
+        (516, torch.float32, True),
+        (513, torch.bfloat16, True),
+        (1025, torch.bfloat16, False),
+        (2000, torch.bfloat16, True),
+    ],
+)
+def test_causal_conv1d_is_passed_by_where_its_last_chunk_is_short(packages, n_positions, dtype, by_package):
+    """Its gradient is wrong there: a bug's fix, seen on a GPU with causal-conv1d 1.7.0."""
+    calls = []
+
+    def causal_conv1d_fn(x, weight, bias, activation):
+        calls.append(x.shape)
+        return conv_by_reference(x, weight, bias, activation=activation)
+
+    packages("causal_conv1d", causal_conv1d_fn=causal_conv1d_fn)
+    x = torch.randn(1, n_positions, 3, generator=torch.Generator().manual_seed(1)).to(dtype)
+    taps, bias = torch.randn(3, 4), torch.randn(3)
+    u = mamba_ssm.causal_conv_silu(x, taps, bias, False)
+    assert bool(calls) is by_package
+    expected = reference.causal_conv_silu(x.float(), taps, bias, False)
+    torch.testing.assert_close(u.float(), expected, atol=5e-2, rtol=5e-2)
     assert u.is_contiguous()
 
 
