@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 
 import prism_ray.store
 from prism_ray import __version__
+from prism_ray.distributed.gpus import no_cuda
 from prism_ray.errors import Fault, FaultList, InputError, PrismRayError, did_you_mean
 from prism_ray.model import Prism, TrainedOn, load
 from prism_ray.splits import Role
@@ -194,8 +194,7 @@ def device_faults(device: str, *, local: bool) -> list[Fault]:
     faults = FaultList()
     if device not in DEVICES:
         faults.add("device", f"{device!r} is not a device", did_you_mean(device, DEVICES))
-    elif device == "cuda" and local and not torch.cuda.is_available():
-        found = "PyTorch was built without CUDA" if torch.version.cuda is None else "PyTorch finds no NVIDIA GPU"
+    elif device == "cuda" and local and (found := no_cuda()) is not None:
         faults.add(
             "device", f"cuda is asked for, and there is none here: {found}", "use --device cpu, or a GPU machine"
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import ray
 import torch
 
+from prism_ray.distributed.gpus import node_faults
 from prism_ray.errors import FaultList, InputError
 from prism_ray.training.reporter import Placement
 
@@ -40,6 +41,8 @@ class TrialResources:
         for name in ("gpus_per_worker", "checkpoint_every_steps", "micro_batch"):
             if not 0 <= getattr(self, name) < math.inf:
                 faults.add(name, f"{getattr(self, name)} cannot be", "use 0 or more")
+        if 1 < self.gpus_per_worker < math.inf and self.gpus_per_worker % 1:
+            faults.add("gpus_per_worker", f"{self.gpus_per_worker:g} cannot be", "above 1 use whole numbers")
         faults.raise_if_any(InputError)
 
     def placement(
@@ -69,7 +72,7 @@ def check_resources(each: TrialResources, reserved_cpus: int = 0) -> int:
         reserved_cpus: CPUs that the trials leave to the tasks that read ahead for them.
 
     Raises:
-        InputError: not even one fits.
+        InputError: not even one fits, or a node counts GPUs that PyTorch cannot use.
     """
     total = ray.cluster_resources()
     faults = FaultList()
@@ -92,6 +95,8 @@ def check_resources(each: TrialResources, reserved_cpus: int = 0) -> int:
                 "ask for fewer, or join a larger cluster with --address"
                 + (", or load with --loading cache" if reserved else ""),
             )
+    if each.gpus_per_worker and not faults:
+        faults.extend(node_faults())
     faults.raise_if_any(InputError)
     return max(1, min(fits, default=1))
 

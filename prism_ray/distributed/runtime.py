@@ -25,10 +25,12 @@ _HOST_AND_PORT = re.compile(r"(?:ray://)?(?P<host>[^:/\s]+|\[[0-9a-fA-F:.]+\]):(
 # Ray asks 20 times, 40 s each where something else listens at the address. One answer is enough.
 _ATTEMPTS_VARIABLE = "RAY_gcs_server_port_wait_time_s"
 
-# Set for drivers and workers alike. The first quiets a watcher that needs a cloud's metadata service.
+# Set for drivers and workers alike. The first quiets a watcher that needs a cloud's metadata service. The last keeps
+# PyTorch's idle threads from spinning for milliseconds on the cores that the compiled kernels' threads want next.
 _WORKER_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 

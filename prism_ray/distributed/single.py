@@ -8,6 +8,7 @@ from pathlib import Path
 
 import prism_ray.store
 from prism_ray.config import RunConfig
+from prism_ray.distributed.gpus import check_local_gpus
 from prism_ray.distributed.loading import LoadingAsked, LoadingRequest, check_loading_name, loading_cluster
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.run_check import run_faults
@@ -67,6 +68,7 @@ def train_config(path: Path, settings: RunSettings) -> TrialRecord:
         folder=settings.out.absolute(),
         resources=settings.resources,
     )
+    check_local_gpus(settings.resources.gpus_per_worker, settings.address)
     # Ray Train's controller needs a little of a CPU besides its workers.
     n_cpus = settings.resources.n_workers * settings.resources.cpus_per_worker + 1
     request = LoadingRequest(settings.loading, store, (config,))

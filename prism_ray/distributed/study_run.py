@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import prism_ray.store
+from prism_ray.distributed.gpus import check_local_gpus
 from prism_ray.distributed.loading import (
     Loading,
     LoadingAsked,
@@ -151,6 +152,7 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
     check_against_store(study, store)
     _check_batches(study, store, settings)
     check_address(settings.address)
+    check_local_gpus(settings.resources.gpus_per_worker, settings.address)
     progress.announce(network_lines(study, store))
     tracker = MlflowTracker(settings.tracking_uri)
     tags = source_tags(settings.source_folder)

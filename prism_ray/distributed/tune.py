@@ -20,10 +20,11 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.search import Searcher
 
+from prism_ray.distributed.gpus import trial_device
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.train import train_on_workers
-from prism_ray.distributed.trial import TrialTask, run_trial, task_label
-from prism_ray.errors import PrismRayError
+from prism_ray.distributed.trial import TrialTask, note_failure, run_trial, task_label
+from prism_ray.errors import ConfigError, PrismRayError
 from prism_ray.training.record import TrialRecord
 
 RETRIES = 2
@@ -150,7 +151,11 @@ def _trial(proposal: dict[str, Any], source: TaskSource, objective: str) -> None
 
 def _train_here(task: TrialTask) -> TrialRecord | None:
     torch.set_num_threads(task.resources.cpus_per_worker)
-    device = torch.device("cuda" if task.resources.gpus_per_worker > 0 else "cpu")
+    try:
+        device = trial_device(task.resources.gpus_per_worker)
+    except ConfigError as problem:
+        note_failure(task, problem)
+        raise
     return run_trial(task, task.resources.placement(device))
 
 

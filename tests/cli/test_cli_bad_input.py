@@ -373,6 +373,23 @@ def test_bad_input_is_refused_before_anything_is_written(
         assert len(lines) == first + 1 + case.n_faults
 
 
+@pytest.mark.parametrize("argv", [TRAIN, f"{TRAIN} --workers 2", RUN])
+def test_a_gpu_where_there_is_no_cuda_is_refused_before_anything_is_written(
+    argv: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    # Whatever cluster other tests have joined.
+    monkeypatch.setattr("prism_ray.distributed.gpus.starts_local_cluster", lambda address: True)
+    before = contents(workspace.parent)
+    assert main([*argv.split(), "--gpus-per-worker", "1"]) == 2
+    said = capsys.readouterr()
+    assert contents(workspace.parent) == before
+    assert said.out == ""
+    line = said.err.splitlines()[-1]
+    assert line.startswith(f"prism-ray {argv.split()[0]}: --gpus-per-worker: 1 is asked for, and there is no CUDA here")
+    assert "use --gpus-per-worker 0, or a machine with an NVIDIA GPU" in line
+
+
 def test_what_is_not_spoilt_is_not_refused(workspace: Path) -> None:
     """The cases above fail for their fault alone: the same files pass the same checks."""
     import prism_ray.store

@@ -75,6 +75,17 @@ def test_wrong_input_ends_with_2_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_gpu_where_there_is_no_cuda(
+    model: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("prism_ray.distributed.predict.starts_local_cluster", lambda address: True)
+    assert main(command(model, store, tmp_path / "p.parquet", "--device", "cuda")) == 2
+    said = capsys.readouterr()
+    assert (said.out, list(tmp_path.iterdir())) == ("", [])
+    assert said.err.startswith("prism-ray predict: device: cuda is asked for, and there is none here: PyTorch ")
+
+
 def test_an_existing_file_is_not_overwritten(
     model: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,9 +130,21 @@ def test_a_run_that_fails_says_why_in_one_line(
     assert not (out / "ray_train").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--workers", "8"), "a run needs 8 CPUs (8 workers x 1), there are 2"),
+        (("--gpus-per-worker", "0.5"), "a run needs 0.5 GPUs (1 workers x 0.5), there are 0"),
+    ],
+)
 def test_more_than_the_cluster_has_is_refused_and_leaves_nothing(
-    config_file: Path, simulated_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    flags: tuple[str, str],
+    message: str,
+    config_file: Path,
+    simulated_store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(command(config_file, simulated_store, tmp_path / "run", "--workers", "8")) == 2
-    assert "a run needs 8 CPUs (8 workers x 1), there are 2" in capsys.readouterr().err
+    assert main(command(config_file, simulated_store, tmp_path / "run", *flags)) == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -13,7 +13,7 @@ import yaml
 from prism_ray.distributed.study_run import StudySettings
 from prism_ray.study.load import load_study
 from prism_ray.study.spec import Study
-from prism_ray.tracking import default_tracking_uri
+from tests.tracking_support import fresh_store
 
 TINY = {
     "data.window_bp": 256,
@@ -102,7 +102,12 @@ def make_study(tmp_path: Path) -> Callable[..., Study]:
 
 @pytest.fixture
 def settings(simulated_store: Path, tmp_path: Path) -> StudySettings:
-    storage = tmp_path / "results"
+    # Beside the storage, which a study that is refused must not have made.
+    tracked = tmp_path / "tracked"
+    tracked.mkdir()
     return StudySettings(
-        store=simulated_store, storage=storage, tracking_uri=default_tracking_uri(storage), command="prism-ray run tiny"
+        store=simulated_store,
+        storage=tmp_path / "results",
+        tracking_uri=fresh_store(tracked),
+        command="prism-ray run tiny",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,21 @@ def test_a_job_is_known_by_what_its_manager_sets(monkeypatch: pytest.MonkeyPatch
     assert (in_job(), job_env_vars()) == (True, {"A": "1"})
     monkeypatch.setenv(JOB_VARIABLE, json.dumps({"runtime_env": {}, "metadata": {}}))
     assert (in_job(), job_env_vars()) == (True, {})
+
+
+@pytest.mark.usefixtures("_outside")
+@pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}])
+def test_idle_threads_of_workers_leave_the_cores_to_the_kernels(
+    given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless the job's submitter says otherwise: Ray refuses a variable that is given twice."""
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(runtime.ray, "init", lambda **options: asked.update(options))
+    monkeypatch.setattr(runtime.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(runtime, "job_env_vars", lambda: given)
+    with runtime.ray_runtime():
+        variables = asked["runtime_env"]["env_vars"]
+    assert variables.get("OMP_WAIT_POLICY") == (None if given else "PASSIVE")
 
 
 @pytest.mark.parametrize(

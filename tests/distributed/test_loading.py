@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 
 import prism_ray.store
@@ -201,7 +202,12 @@ def test_two_nodes_and_two_workers(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.distributed.two_nodes", str(tmp_path)],
         cwd=REPOSITORY,
-        env={**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": ""},
+        # Where GPUs are hidden, Ray does not start a node that is told to have one.
+        env={
+            **{name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"},
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_ADDRESS": "",
+        },
         capture_output=True,
         text=True,
         timeout=280,
@@ -221,3 +227,6 @@ def test_two_nodes_and_two_workers(tmp_path: Path) -> None:
     assert said["resumed_from"] == 6
     assert said["damage"].startswith(f"trial t (t, seed 2): StreamError: {said['damaged_file']}: cannot be read (")
     assert "Traceback" not in said["damage"]
+    # Ray was told of a GPU on one of the nodes: PyTorch finds it only where there is one.
+    expected = "counts 1 GPUs, and there is no CUDA on it: PyTorch "
+    assert [expected in fault for fault in said["gpu_faults"]] == [True] * (not torch.cuda.is_available())

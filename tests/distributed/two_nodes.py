@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import prism_ray.store
 from prism_ray.config import DataConfig
 from prism_ray.distributed.build import build_store
+from prism_ray.distributed.gpus import node_faults
 from prism_ray.distributed.ingest import node_cache, shared_projection, start_node_caches
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.streaming import StreamPlan, StreamSource, steps_dataset
@@ -149,7 +150,7 @@ def main(folder: Path) -> None:
     node = {"num_cpus": 2, "object_store_memory": 150 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
-        cluster.add_node(**node)
+        cluster.add_node(**node, num_gpus=1)  # which PyTorch does not find
         ray.init(address=cluster.address, log_to_driver=False, logging_level="warning")
         nodes = sorted(node["NodeID"] for node in ray.nodes() if node["Alive"])
         store = write_store(folder / "store")
@@ -159,6 +160,7 @@ def main(folder: Path) -> None:
             **compare_batches(store, nodes),
             **run_together(store, folder / "run"),
             **run_damaged(folder),
+            "gpu_faults": [str(fault) for fault in node_faults()],
         }
         sys.stdout.write(json.dumps(found) + "\n")
     finally:
