@@ -135,6 +135,48 @@ def _position(
 
 
 @jit
+def _four(
+    steps,
+    values,
+    lines,
+    row,
+    source,
+    hop,
+    k,
+    k_hop,
+    n_positions,
+    channel,
+    n_channels,
+    state,
+    n_state,
+    n_packed,
+    BOTH: tl.constexpr,
+):
+    """`_position` of four positions in the order of the walk."""
+    read = ()
+    for j in tl.static_range(4):
+        at, at_source, at_k = row + j * hop, source + j * hop, k + j * k_hop
+        read += (
+            _position(
+                steps,
+                values,
+                lines,
+                at,
+                at_source,
+                at_k,
+                n_positions,
+                channel,
+                n_channels,
+                state,
+                n_state,
+                n_packed,
+                BOTH,
+            ),
+        )
+    return read
+
+
+@jit
 def sweep(
     u,
     step,
@@ -204,25 +246,23 @@ def sweep(
     values = (dy if ADJOINT else u) + channel
     n_packed = rank + 2 * n_state
     lines = packed + rank + (n_state if ADJOINT else 0) + state
-    ahead = ()
-    for j in tl.static_range(4):
-        ahead += (
-            _position(
-                steps,
-                values,
-                lines,
-                row + j * hop,
-                source + j * hop,
-                k + j * k_hop,
-                n_positions,
-                channel,
-                n_channels,
-                state,
-                n_state,
-                n_packed,
-                BOTH,
-            ),
-        )
+    ahead = _four(
+        steps,
+        values,
+        lines,
+        row,
+        source,
+        hop,
+        k,
+        k_hop,
+        n_positions,
+        channel,
+        n_channels,
+        state,
+        n_state,
+        n_packed,
+        BOTH,
+    )
     for group in range(used_tiles * (TILE // 4)):
         if BORDERS:
             if group % (TILE // 4) == 0:
@@ -231,25 +271,24 @@ def sweep(
                 border = item * n_tiles + (span - first_span) * (span_length // TILE) + tile
                 tl.store(borders + border * size + place, h, mask=cell)
         now = ahead
-        ahead = ()
-        for j in tl.static_range(4):
-            ahead += (
-                _position(
-                    steps,
-                    values,
-                    lines,
-                    row + (4 + j) * hop,
-                    source + (4 + j) * hop,
-                    k + (4 + j) * k_hop,
-                    n_positions,
-                    channel,
-                    n_channels,
-                    state,
-                    n_state,
-                    n_packed,
-                    BOTH,
-                ),
-            )
+        row_ahead, source_ahead, k_ahead = row + 4 * hop, source + 4 * hop, k + 4 * k_hop
+        ahead = _four(
+            steps,
+            values,
+            lines,
+            row_ahead,
+            source_ahead,
+            hop,
+            k_ahead,
+            k_hop,
+            n_positions,
+            channel,
+            n_channels,
+            state,
+            n_state,
+            n_packed,
+            BOTH,
+        )
         for j in tl.static_range(4):
             taken, value, first, second = now[j]
             value = value.to(tl.float32)
@@ -263,9 +302,7 @@ def sweep(
                 here = channel < tl.where(k + j < n_positions, n_channels, 0)
                 tl.store(y + (row + j * hop) * n_channels + channel, result, mask=here)
             total += taken
-        row += 4 * hop
-        source += 4 * hop
-        k += 4 * k_hop
+        row, source, k = row_ahead, source_ahead, k_ahead
     if TASK == "ends":
         tl.store(ends + (item * n_spans + span) * size + place, h, mask=cell)
         tl.store(sums + (item * n_spans + span) * n_channels + channel, total, mask=is_channel)
