@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -68,46 +69,51 @@ class Told:
         return {label for event, label in self.events if event == kind}
 
 
+def tiny_study(folder: Path, **changes: Any) -> Study:
+    """A study from a patch on a tiny one, read from a file as a user's would be."""
+    content: dict[str, Any] = {
+        "question": "Does it run?",
+        "claim": "It does.",
+        "source": "tests",
+        "kind": "ablation",
+        "baseline": TINY,
+        "baseline_arm": "n0",
+        "changes": ["model.n_states"],
+        "arms": {
+            "n0": {"patch": {}, "reason": "plain"},
+            "n2": {"patch": {"model.n_states": 2}, "reason": "two states"},
+        },
+        "curve": "model.n_states",
+        "seeds": [2, 22],
+        "folds": ["fold_1"],
+        "cell_types": ["K562"],
+        "objective": {"metric": "val/mse", "direction": "minimize"},
+        "report_metric": "test/mse",
+        **changes,
+    }
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in content.items() if value is not None}))
+    return load_study(path)
+
+
+def study_settings(store: Path, folder: Path) -> StudySettings:
+    """Where a study runs: a storage folder that is not there yet, and an empty tracking store."""
+    # Beside the storage, which a study that is refused must not have made.
+    tracked = folder / "tracked"
+    tracked.mkdir()
+    return StudySettings(
+        store=store,
+        storage=folder / "results",
+        tracking_uri=fresh_store(tracked),
+        command="prism-ray run tiny",
+    )
+
+
 @pytest.fixture
 def make_study(tmp_path: Path) -> Callable[..., Study]:
-    """A study from a patch on a tiny one, read from a file as a user's would be."""
-
-    def make(**changes: Any) -> Study:
-        content: dict[str, Any] = {
-            "question": "Does it run?",
-            "claim": "It does.",
-            "source": "tests",
-            "kind": "ablation",
-            "baseline": TINY,
-            "baseline_arm": "n0",
-            "changes": ["model.n_states"],
-            "arms": {
-                "n0": {"patch": {}, "reason": "plain"},
-                "n2": {"patch": {"model.n_states": 2}, "reason": "two states"},
-            },
-            "curve": "model.n_states",
-            "seeds": [2, 22],
-            "folds": ["fold_1"],
-            "cell_types": ["K562"],
-            "objective": {"metric": "val/mse", "direction": "minimize"},
-            "report_metric": "test/mse",
-            **changes,
-        }
-        path = tmp_path / "tiny.yaml"
-        path.write_text(yaml.safe_dump({name: value for name, value in content.items() if value is not None}))
-        return load_study(path)
-
-    return make
+    return functools.partial(tiny_study, tmp_path)
 
 
 @pytest.fixture
 def settings(simulated_store: Path, tmp_path: Path) -> StudySettings:
-    # Beside the storage, which a study that is refused must not have made.
-    tracked = tmp_path / "tracked"
-    tracked.mkdir()
-    return StudySettings(
-        store=simulated_store,
-        storage=tmp_path / "results",
-        tracking_uri=fresh_store(tracked),
-        command="prism-ray run tiny",
-    )
+    return study_settings(simulated_store, tmp_path)

@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 
 import prism_ray.store
 from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.study_run import StudySettings, run_study
+from prism_ray.distributed.study_run import StudyOutcome, StudySettings, run_study
 from prism_ray.distributed.trial import TrialTask
 from prism_ray.errors import ConfigError, InputError
 from prism_ray.metrics import regression_metrics
@@ -22,7 +22,7 @@ from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
 from prism_ray.training.loop import train
 from prism_ray.training.record import TrialRecord, read_record
-from tests.distributed.conftest import TINY, Told
+from tests.distributed.conftest import TINY, Told, study_settings, tiny_study
 
 pytestmark = pytest.mark.ray
 MakeStudy = Callable[..., Study]
@@ -38,9 +38,30 @@ def records(study: Study, settings: StudySettings) -> dict[str, TrialRecord]:
     return found
 
 
-def test_runs_tracks_and_repeats_nothing(make_study: MakeStudy, settings: StudySettings) -> None:
-    study, told = make_study(), Told()
-    outcome = run_study(study, settings, told)
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """A study that ran, with what it told; not to be changed."""
+
+    study: Study
+    settings: StudySettings
+    told: Told
+    outcome: StudyOutcome
+
+    @property
+    def records(self) -> dict[str, TrialRecord]:
+        return records(self.study, self.settings)
+
+
+@pytest.fixture(scope="module")
+def ran(simulated_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """Two arms with two seeds each, run once for all tests that only look at what there is then."""
+    folder, told = tmp_path_factory.mktemp("ran"), Told()
+    study, settings = tiny_study(folder), study_settings(simulated_store, folder)
+    return Ran(study, settings, told, run_study(study, settings, told))
+
+
+def test_runs_tracks_and_repeats_nothing(ran: Ran) -> None:
+    study, settings, told, outcome = ran.study, ran.settings, ran.told, ran.outcome
     assert (outcome.n_trials, outcome.n_found, outcome.n_finished, outcome.failures) == (4, 0, 4, {})
     assert [line.split()[0] for line in told.networks] == ["n0", "n2"]
     assert told.events[0] == ("begin", "4 0")
@@ -51,7 +72,7 @@ def test_runs_tracks_and_repeats_nothing(make_study: MakeStudy, settings: StudyS
     assert sorted(zip(trials["arm"], trials["seed"], strict=True)) == [("n0", 2), ("n0", 22), ("n2", 2), ("n2", 22)]
     assert set(trials["status"]) == {"FINISHED"}
     assert set(trials["parent_run_id"]) == {outcome.parent_run_id}
-    by_name = records(study, settings)
+    by_name = ran.records
     for _, row in trials.iterrows():
         record = by_name[f"{row['arm']}-K562-fold_1-seed{row['seed']}"]
         assert row["test/mse"] == record.metrics["test/mse"]
@@ -70,14 +91,11 @@ def test_runs_tracks_and_repeats_nothing(make_study: MakeStudy, settings: StudyS
     assert not list((settings.storage / "studies").rglob("*tune*"))
 
 
-def test_curves_artifacts_and_predictions_are_in_mlflow(
-    make_study: MakeStudy, settings: StudySettings, tmp_path: Path
-) -> None:
-    study = make_study(seeds=[2])
-    run_study(study, settings, Told())
-    record = records(study, settings)["n2-K562-fold_1-seed2"]
-    run_id = fetch_trials(settings.tracking_uri, "tiny").set_index("arm").loc["n2", "run_id"]
-    client = MlflowClient(settings.tracking_uri)
+def test_curves_artifacts_and_predictions_are_in_mlflow(ran: Ran, tmp_path: Path) -> None:
+    record = ran.records["n2-K562-fold_1-seed2"]
+    trials = fetch_trials(ran.settings.tracking_uri, "tiny").set_index(["arm", "seed"])
+    run_id = trials.loc[("n2", 2), "run_id"]
+    client = MlflowClient(ran.settings.tracking_uri)
     curve = [(point.step, point.value) for point in client.get_metric_history(run_id, "val/mse")]
     expected = [(int(entry["step"]), entry["val/mse"]) for entry in record.history() if "val/mse" in entry]
     assert curve == expected
@@ -91,12 +109,10 @@ def test_curves_artifacts_and_predictions_are_in_mlflow(
     }
 
 
-def test_a_trial_equals_the_plain_loop_in_this_process(make_study: MakeStudy, settings: StudySettings) -> None:
-    study = make_study(seeds=[2])
-    run_study(study, settings, Told())
-    store = prism_ray.store.open(settings.store)
-    for trial in expand(study):
-        record = read_record(settings.storage / "trials" / trial.trial_id(store.digest))
+def test_a_trial_equals_the_plain_loop_in_this_process(ran: Ran) -> None:
+    store = prism_ray.store.open(ran.settings.store)
+    for trial in expand(ran.study):
+        record = read_record(ran.settings.storage / "trials" / trial.trial_id(store.digest))
         assert record is not None
         data = trial.config.data
         arrays = store.load(data.window_bp, data.signals, data.cell_type)
@@ -166,13 +182,9 @@ def test_search_runs_and_goes_on(make_study: MakeStudy, settings: StudySettings)
     assert trials["fingerprint"].is_unique
 
 
-def test_two_workers_a_trial_give_the_numbers_of_one(make_study: MakeStudy, settings: StudySettings) -> None:
-    study = make_study(seeds=[2])
-    run_study(study, settings, Told())
-    alone = records(study, settings)
-    together = dataclasses.replace(
-        settings, storage=settings.storage / "two", resources=TrialResources(n_workers=2, cpus_per_worker=1)
-    )
+def test_two_workers_a_trial_give_the_numbers_of_one(ran: Ran, make_study: MakeStudy, settings: StudySettings) -> None:
+    study, alone = make_study(seeds=[2]), ran.records
+    together = dataclasses.replace(settings, resources=TrialResources(n_workers=2, cpus_per_worker=1))
     # Two workers fill this cluster: the trial that waits for them must leave them their CPUs.
     outcome = run_study(study, together, Told())
     assert outcome.failures == {}
