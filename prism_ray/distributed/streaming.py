@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -37,8 +38,12 @@ from prism_ray.training.sources import GeneTable
 
 PIECE_BYTES = 16 << 20
 """Size that a piece should reach: large against what Ray Data costs a block, small against a node's memory."""
-_TASK_BYTES = 256 << 20
+_TASK_BYTES = 2 << 30
 """A task reads so many windows as reach this size: the next is read while one is given away, and few tasks start."""
+_WINDOW_BYTES = 256 << 20
+"""A longer window has a task of its own: three windows of a task are in memory at once."""
+_N_MEMORIES = 3
+"""One window is read, one is given away, and the last pieces of the one before may still be on their way."""
 _CHUNK_BYTES = 64 << 20
 """Genes that are evaluated are read this much at a time, so that a row group is read once or twice and no more."""
 _ROWS, _SEQUENCE, _SIGNALS, _FAULTS = "rows", "sequence", "signals", "faults"
@@ -82,10 +87,11 @@ class StreamPlan:
 
     def tasks(self, first_step: int) -> list[range]:
         """Steps of each task that reads, from `first_step` on: whole windows."""
-        n_most = _TASK_BYTES // (self.order.batch_size * gene_bytes(self.data))
+        step_bytes = self.order.batch_size * gene_bytes(self.data)
+        alone = self.order.window_genes() * gene_bytes(self.data) > _WINDOW_BYTES
         tasks: list[range] = []
         for window in self.order.windows(range(first_step, self.n_steps)):
-            if tasks and len(tasks[-1]) + len(window) <= n_most:
+            if tasks and not alone and (len(tasks[-1]) + len(window)) * step_bytes <= _TASK_BYTES:
                 tasks[-1] = range(tasks[-1].start, window.stop)
             else:
                 tasks.append(window)
@@ -158,11 +164,18 @@ def _read_windows(tasks: Any, plan: StreamPlan) -> Iterator[Any]:
 
 
 def _windows_read(plan: StreamPlan, steps: range) -> Generator[tuple[list[NDArray[np.int64]], GeneArrays], None, None]:
-    """Row numbers of the pieces of each window, and the arrays of all of them together."""
+    """Row numbers of the pieces of each window, and the arrays of all of them together.
+
+    A window's arrays are written over when the third after it is read: Ray has copied its pieces by then.
+    """
     reader = _reader(plan.store, plan.digest, plan.data)
+    spares: deque[GeneArrays | None] = deque([None] * _N_MEMORIES)
     for window in plan.order.windows(steps):
         pieces = list(plan.pieces(window))
-        yield pieces, reader.load(np.concatenate(pieces))
+        spare = spares.popleft()
+        arrays = reader.load(np.concatenate(pieces), spare)
+        spares.append(spare if spare is not None and len(spare) >= len(arrays) else arrays)
+        yield pieces, arrays
 
 
 def _cut(pieces: list[NDArray[np.int64]], arrays: GeneArrays) -> Iterator[Any]:
@@ -218,11 +231,13 @@ class StreamReader:
             window_bp=data.window_bp,
         )
 
-    def load(self, rows: NDArray[np.int64]) -> GeneArrays:
-        """Arrays of genes by their row numbers, without scalars."""
+    def load(self, rows: NDArray[np.int64], spare: GeneArrays | None = None) -> GeneArrays:
+        """Arrays of genes by their row numbers, without scalars; `spare` as for `Store.load`."""
         data = self._data
         ids = self.genes.gene_id[rows].tolist()
-        return self._store.load(data.window_bp, data.signals, data.cell_type, ids, sequence=data.sequence, scalars=())
+        return self._store.load(
+            data.window_bp, data.signals, data.cell_type, ids, sequence=data.sequence, scalars=(), spare=spare
+        )
 
     def complete(
         self, rows: NDArray[np.int64], sequence: NDArray[np.uint8] | None, signals: NDArray[np.float32]

@@ -137,6 +137,7 @@ class Store:
         *,
         sequence: bool = True,
         scalars: Literal["all"] | Sequence[str] = "all",
+        spare: GeneArrays | None = None,
     ) -> GeneArrays:
         """Arrays of genes, cut to a window, for some signals. Reads only the columns that hold them.
 
@@ -147,6 +148,8 @@ class Store:
             genes: gene ids in the order wanted; None for all, in store order.
             sequence: whether DNA is read.
             scalars: `all`, or names in the order wanted; may be empty.
+            spare: arrays of an earlier load that nobody needs any more: the answer takes their memory along the
+                windows where it has the right width and room for as many genes. Fresh memory is slow to write.
 
         Raises:
             ConfigError: everything asked for that the store has not.
@@ -156,7 +159,7 @@ class Store:
         self._check(projection, genes, str(self.path)).raise_if_any(ConfigError)
         table = self._gene_table(cell_type)
         rows = self._rows_asked(cell_type, genes)
-        arrays = self._allocated(projection, table.iloc[rows])
+        arrays = self._allocated(projection, table.iloc[rows], spare)
         self._fill(arrays, projection, rows)
         return arrays
 
@@ -313,21 +316,33 @@ class Store:
             first += entry.rows
         return found
 
-    def _allocated(self, projection: Projection, genes: pd.DataFrame) -> GeneArrays:
+    def _allocated(self, projection: Projection, genes: pd.DataFrame, spare: GeneArrays | None) -> GeneArrays:
         """Arrays of the shapes asked for; `_fill` writes every row of the inputs."""
         n, length = len(genes), projection.window_bp
         scalar_names = projection.scalar_names(self.description)
+        sequence = None
+        if projection.sequence:
+            sequence = _room(None if spare is None else spare.sequence, (n, length), np.dtype(np.uint8))
+        signals_shape = (n, length, len(projection.signals))
+        signals = _room(None if spare is None else spare.signals, signals_shape, np.dtype(np.float32))
         return GeneArrays(
             gene_id=genes["gene_id"].to_numpy().astype(np.str_),
             chrom=genes["chrom"].to_numpy().astype(np.str_),
-            sequence=np.empty((n, length), np.uint8) if projection.sequence else None,
-            signals=np.empty((n, length, len(projection.signals)), np.float32),
+            sequence=sequence,
+            signals=signals,
             scalars=np.empty((n, len(scalar_names)), np.float32),
             label=genes["label"].to_numpy(dtype=np.float32, copy=True),
             signal_names=projection.signals,
             scalar_names=scalar_names,
             window_bp=length,
         )
+
+
+def _room(spare: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The first rows of `spare` where it has the shape but for more rows; else memory of its own."""
+    if spare is not None and spare.shape[1:] == shape[1:] and len(spare) >= shape[0]:
+        return spare[: shape[0]]
+    return np.empty(shape, dtype)
 
 
 def _projection(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,8 @@ class Dealt:
 def dealt(plan: StreamPlan, first_step: int) -> list[Dealt]:
     """Part of each worker, without Ray."""
     tables = [
-        table
+        # As Ray does, which copies a block before the next is asked for: a task writes its memory over.
+        pickle.loads(pickle.dumps(table))
         for task in plan.tasks(first_step)
         for table in _read_windows(pa.table({"start": [task.start], "stop": [task.stop]}), plan)
     ]

@@ -91,6 +91,22 @@ class TestWithoutRay:
         assert [step for task in tasks for step in task] == list(range(3, 40))
         assert max(len(list(plan.order.windows(task))) for task in tasks) == most
 
+    def test_a_long_window_has_a_task_of_its_own(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        plan = plan_of(store, run_config(8))
+        for n_genes, most in ((7, 1), (8, 12)):
+            monkeypatch.setattr(streaming, "_WINDOW_BYTES", n_genes * gene_bytes(run_config().data))
+            assert max(len(list(plan.order.windows(task))) for task in plan.tasks(0)) == most
+
+    def test_a_task_uses_the_memory_of_three_windows(self, store: Path) -> None:
+        plan = plan_of(store, run_config(24))
+        task = range(12)  # four windows of an epoch of 17 steps
+        arrays = [arrays for _, arrays in streaming._windows_read(plan, task)]
+        assert len(arrays) == 4
+        for late in range(4):
+            shared = [np.shares_memory(arrays[late].signals, arrays[early].signals) for early in range(late)]
+            assert shared == [early == late - 3 for early in range(late)]
+            assert np.shares_memory(arrays[0].sequence, arrays[late].sequence) == (late in (0, 3))
+
     def test_a_broken_order_is_seen(self, store: Path) -> None:
         plan = plan_of(store, run_config(20), n_workers=2)
         first, second = dealt(plan, 0)

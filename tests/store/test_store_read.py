@@ -100,6 +100,23 @@ def assert_same(one: GeneArrays, other: GeneArrays) -> None:
     )
 
 
+def test_spare_memory_is_taken_where_it_has_room_and_changes_nothing(made: Made) -> None:
+    ids = made.store.genes("K562")["gene_id"].tolist()
+    five, three = ids[5:0:-1], [ids[7], ids[2], ids[9]]
+    expected = made.store.load(1000, ["hic"], "K562", three)
+    spare = made.store.load(1000, ["dnase"], "K562", five)
+    given = made.store.load(1000, ["hic"], "K562", three, spare=spare)
+    for name in ("sequence", "signals", "scalars", "label", "gene_id"):
+        np.testing.assert_array_equal(getattr(given, name), getattr(expected, name), err_msg=name)
+    assert np.shares_memory(given.signals, spare.signals)
+    assert np.shares_memory(given.sequence, spare.sequence)
+    for genes, window_bp in ((ids[:6], 1000), (three, 998)):
+        other = made.store.load(window_bp, ["hic"], "K562", genes, spare=spare)
+        np.testing.assert_array_equal(other.signals, made.store.load(window_bp, ["hic"], "K562", genes).signals)
+        assert not np.shares_memory(other.signals, spare.signals)
+    assert made.store.load(1000, ["hic"], "K562", three, sequence=False, spare=spare).sequence is None
+
+
 def test_many_row_groups(tmp_path: Path) -> None:
     recipe = Recipe(window_bp=20, n_genes=600, chroms=("chr1", "chr2"), cell_types=("K562",))
     partitions = make_store(tmp_path / "store", recipe)
