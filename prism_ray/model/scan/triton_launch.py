@@ -1,4 +1,4 @@
-"""Launches of the Triton kernels on whole tensors: forward and backward of the scan and of the convolution.
+"""Launches of the Triton kernels on whole tensors: forward and backward of the scan.
 
 Tensors of G directions are stacked: G = 2, left to right first, or G = 1 with `first` saying which one it is. The
 legend is that of `triton_kernels`.
@@ -14,7 +14,7 @@ import torch
 import triton
 from torch import Tensor
 
-from prism_ray.model.scan import triton_block_kernels, triton_kernels, triton_tile_kernels
+from prism_ray.model.scan import triton_kernels, triton_tile_kernels
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Blocks:
 BLOCKS = Blocks()
 
 # Said outright, because Triton warns of a default that is about to change.
-_OPTIONS = {"enable_fp_fusion": True}
+OPTIONS = {"enable_fp_fusion": True}
 
 
 class ScanInputs(NamedTuple):
@@ -144,7 +144,7 @@ class _Walk:
             RANK=sizes.rank,
             TILE=BLOCKS.step_tile,
             BLOCK_E=block,
-            **_OPTIONS,
+            **OPTIONS,
         )
         return cls(given, sizes, step)
 
@@ -183,7 +183,7 @@ def _sweep(
         BLOCK_N=triton.next_power_of_2(sizes.n_state),
         num_warps=1,
         maxnreg=128,  # more registers a program leave room for fewer programs, which is slower
-        **_OPTIONS,
+        **OPTIONS,
     )
 
 
@@ -210,7 +210,7 @@ def _span_starts(walk: _Walk, dy: Tensor | None = None) -> Tensor:
         BLOCK_E=BLOCKS.channels,
         BLOCK_N=triton.next_power_of_2(sizes.n_state),
         num_warps=1,
-        **_OPTIONS,
+        **OPTIONS,
     )
     return starts
 
@@ -347,84 +347,7 @@ def _tile_gradients(
         BLOCK_N=max(16, triton.next_power_of_2(sizes.n_state)),
         num_warps=1,
         num_stages=1,  # copies ahead take registers that the tile needs
-        **_OPTIONS,
+        **OPTIONS,
     )
     of_A, of_D, of_bias = (parts[:, :, :n_tiles].sum(dim=(1, 2)) for parts in (A_parts, D_parts, bias_parts))
     return of_A, of_D, of_bias
-
-
-def convolve(x: Tensor, taps: Tensor, bias: Tensor, first: int) -> Tensor:
-    """silu(bias + causal convolution of x) in every direction, (G, B, L, E), of x (B, L, E) and taps (G, K, E)."""
-    u = x.new_empty(taps.shape[0], *x.shape)
-    _convolve(x, taps, bias, first, u, None, None)
-    return u
-
-
-def convolve_backward(x: Tensor, taps: Tensor, bias: Tensor, first: int, du: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x, taps and bias from that of the output, (G, B, L, E)."""
-    n_genes, n_positions, n_channels = x.shape
-    n_directions, n_taps = taps.shape[:2]
-    n_tiles = -(-n_positions // BLOCKS.conv_tile)
-    parts = taps.new_empty(n_directions, n_genes, n_tiles, n_taps + 1, n_channels)
-    dpre = torch.empty_like(du)
-    _convolve(x, taps, bias, first, dpre, du, parts)
-    dx = torch.empty_like(x)
-    triton_block_kernels.convolve_input[(n_tiles, n_genes, -(-n_channels // 64))](
-        dpre,
-        taps,
-        dx,
-        n_genes,
-        n_positions,
-        n_channels,
-        N_TAPS=n_taps,
-        N_DIRECTIONS=n_directions,
-        FIRST=first,
-        TILE=BLOCKS.conv_tile,
-        BLOCK_E=64,
-        **_OPTIONS,
-    )
-    of_weights = parts.sum(dim=(1, 2))  # (G, K + 1, E)
-    return dx, of_weights[:, :-1], of_weights[:, -1]
-
-
-def _convolve(
-    x: Tensor, taps: Tensor, bias: Tensor, first: int, result: Tensor, du: Tensor | None, parts: Tensor | None
-) -> None:
-    n_genes, n_positions, n_channels = x.shape
-    n_directions, n_taps = taps.shape[:2]
-    grid = (-(-n_positions // BLOCKS.conv_tile), n_directions * n_genes, -(-n_channels // 64))
-    triton_block_kernels.convolve[grid](
-        x,
-        taps,
-        bias,
-        x if du is None else du,
-        result,
-        bias if parts is None else parts,
-        n_genes,
-        n_positions,
-        n_channels,
-        N_TAPS=n_taps,
-        FIRST=first,
-        BACKWARD=du is not None,
-        TILE=BLOCKS.conv_tile,
-        BLOCK_E=64,
-        **_OPTIONS,
-    )
-
-
-def gate(y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """y[0] + y[1] in z's dtype, and that times silu(z), both (B, L, E)."""
-    both, gated = torch.empty_like(z), torch.empty_like(z)
-    block = 1024
-    triton_block_kernels.gate_forward[(-(-z.numel() // block),)](y, z, both, gated, z.numel(), BLOCK=block, **_OPTIONS)
-    return both, gated
-
-
-def gate_backward(dgated: Tensor, both: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of the sum of directions and of z."""
-    dboth, dz = torch.empty_like(z), torch.empty_like(z)
-    block = 1024
-    triton_block_kernels.gate_backward[(-(-z.numel() // block),)](
-        dgated, both, z, dboth, dz, z.numel(), BLOCK=block, **_OPTIONS
-    )
-    return dboth, dz

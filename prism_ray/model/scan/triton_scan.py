@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prism_ray.model.scan import reference, triton_launch
+from prism_ray.model.scan import reference, triton_block, triton_launch
 from prism_ray.model.scan.reference import DirectionWeights
 from prism_ray.model.scan.triton_launch import Kept, ScanInputs, scan_inputs
 from prism_ray.model.scan.triton_norm import RmsNorm
@@ -106,12 +106,12 @@ class _ConvSilu(torch.autograd.Function):
         x, taps, bias = x.contiguous(), weight.t()[None].contiguous(), bias[None].contiguous()
         ctx.save_for_backward(x, taps, bias)
         ctx.first = int(reverse)
-        return triton_launch.convolve(x, taps, bias, ctx.first)[0]
+        return triton_block.convolve(x, taps, bias, ctx.first)[0]
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, taps, bias = ctx.saved_tensors
-        dx, dtaps, dbias = triton_launch.convolve_backward(x, taps, bias, ctx.first, dy[None].contiguous())
+        dx, dtaps, dbias = triton_block.convolve_backward(x, taps, bias, ctx.first, dy[None].contiguous())
         return dx, dtaps[0].t(), dbias[0], None
 
 
@@ -133,26 +133,26 @@ class _Inner(torch.autograd.Function):
     ) -> Tensor:
         x, z = x.contiguous(), z.contiguous()
         taps, weight, rates = (tensor.transpose(1, 2).contiguous() for tensor in (conv_weight, dt_weight, A))
-        u = triton_launch.convolve(x, taps, conv_bias, 0)  # (2, B, L, E)
+        u = triton_block.convolve(x, taps, conv_bias, 0)  # (2, B, L, E)
         with torch.autocast(x.device.type, enabled=False):
             packed = torch.bmm(u.flatten(1, 2), x_proj.to(u.dtype).transpose(1, 2))
         packed = packed.view(*u.shape[:3], -1)
         given = ScanInputs(u, u.new_empty(0), packed, weight, rates, D, dt_bias, 0)
         y, kept = triton_launch.scan_forward(given, keep=any(ctx.needs_input_grad))
-        both, gated = triton_launch.gate(y, z)
+        both, gated = triton_block.gate(y, z)
         ctx.save_for_backward(x, z, both, *kept, packed, taps, conv_bias, x_proj, weight, dt_bias, rates, D)
         return gated
 
     @staticmethod
     def backward(ctx: Any, dgated: Tensor) -> tuple[Tensor, ...]:
         x, z, both, starts, borders, packed, taps, conv_bias, x_proj, weight, dt_bias, rates, D = ctx.saved_tensors
-        dy, dz = triton_launch.gate_backward(dgated.contiguous(), both, z)
-        u = triton_launch.convolve(x, taps, conv_bias, 0)
+        dy, dz = triton_block.gate_backward(dgated.contiguous(), both, z)
+        u = triton_block.convolve(x, taps, conv_bias, 0)
         given = ScanInputs(u, u.new_empty(0), packed, weight, rates, D, dt_bias, 0)
         of = triton_launch.scan_backward(given, Kept(starts, borders), dy)
         of_packed = of.packed.flatten(1, 2)  # (2, B L, P)
         du = torch.baddbmm(of.u.flatten(1, 2), of_packed, x_proj.to(u.dtype)).view_as(u)
         dx_proj = triton_launch.sum_of_products(of.packed, u)
-        dx, dtaps, dconv_bias = triton_launch.convolve_backward(x, taps, conv_bias, 0, du)
+        dx, dtaps, dconv_bias = triton_block.convolve_backward(x, taps, conv_bias, 0, du)
         dweight, dA = (gradient.transpose(1, 2) for gradient in (of.weight, of.A))
         return dx, dz, dtaps.transpose(1, 2), dconv_bias, dx_proj, dweight, of.bias, dA, of.D
