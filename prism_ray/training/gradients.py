@@ -54,7 +54,7 @@ class GradientStep:
         self._model = model
         self._config = config
         self._placement = placement
-        self._graphs_wanted = placement.cuda_graphs and placement.device.type == "cuda" and placement.n_workers == 1
+        self._graphs_wanted = graphs_allowed(placement)
         self._graphed = False
         set_checkpointing(model, self.checkpointing)
 
@@ -95,6 +95,11 @@ class GradientStep:
             torch.autograd.backward(states, leaf.grad)
         average_gradients(self._model.parameters(), placement)
         return told[:-1] / placement.n_workers
+
+    def release(self) -> None:
+        """Give back what steps kept beside the model, which may then be called on any batch again."""
+        ungraph_backbone(self._model.backbone)
+        self._graphed = False
 
     def _states(self, batch: Batch) -> Tensor | None:
         """Weights of the background states of the whole share, (B, D, n); None for a model without them."""
@@ -163,8 +168,8 @@ class GradientStep:
             TrainingError: there is nothing left to save.
         """
         self._model.zero_grad(set_to_none=True)
-        ungraph_backbone(self._model.backbone)
-        self._graphs_wanted = self._graphed = False
+        self.release()
+        self._graphs_wanted = False
         device = self._placement.device
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -191,6 +196,11 @@ class GradientStep:
             "(--gpus-per-worker), more workers (--workers), a shorter data.window_bp, fewer model.n_states or a "
             "smaller model.d_model"
         )
+
+
+def graphs_allowed(placement: Placement) -> bool:
+    """Whether a process may run its backbone as CUDA graphs: with other workers, their threads use the GPU too."""
+    return placement.cuda_graphs and placement.device.type == "cuda" and placement.n_workers == 1
 
 
 class _GivenStates(nn.Module):

@@ -125,6 +125,7 @@ def train(
         else:
             with termination_noticed() as told_to_end:
                 _train_steps(run, shares, folder, told_to_end)
+    run.gradients.release()
     return _finish(run)
 
 
