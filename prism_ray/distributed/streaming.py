@@ -103,6 +103,11 @@ def gene_bytes(data: DataConfig) -> int:
     return data.window_bp * (4 * len(data.signals) + int(data.sequence))
 
 
+def held_bytes(window_bytes: int) -> int:
+    """Memory of a task that reads windows of that size: short ones are read ahead, a long one is alone in its task."""
+    return window_bytes if window_bytes > _WINDOW_BYTES else _N_MEMORIES * window_bytes
+
+
 def steps_a_piece(data: DataConfig, batch_size: int, n_workers: int) -> int:
     """Consecutive steps whose genes make one piece."""
     return max(1, PIECE_BYTES * n_workers // (batch_size * gene_bytes(data)))

@@ -30,6 +30,7 @@ from prism_ray.distributed.loading import (
 )
 from prism_ray.distributed.resources import TrialResources, check_resources
 from prism_ray.distributed.single import RunSettings, train_config
+from prism_ray.distributed.streaming import held_bytes
 from prism_ray.distributed.study_run import StudySettings, run_study
 from prism_ray.errors import InputError
 from prism_ray.study.designs import expand
@@ -90,14 +91,21 @@ def test_bytes_of_what_a_node_holds_at_once(store: Path) -> None:
 
 def test_windows_that_do_not_fit_in_a_task_are_refused_with_what_would(store: Path) -> None:
     opened, each = prism_ray.store.open(store), 200 * 9
-    assert not window_faults(opened, [run_config(), run_config(40)], 140 * each)
-    faults = window_faults(opened, [run_config(), run_config(), run_config(40)], 101 * each).faults
+    assert not window_faults(opened, [run_config(), run_config(40)], 3 * 140 * each)
+    faults = window_faults(opened, [run_config(), run_config(), run_config(40)], 3 * 101 * each).faults
     assert [fault.where for fault in faults] == ["training.shuffle_genes"]
+    # Three windows of a task are in memory at once.
     # 140 genes train; 136 of them fill whole batches of 8, and 96 genes are as many as fit in whole batches.
     assert "0 has 136 genes of 1800 bytes read together" in faults[0].problem
     assert faults[0].fix.startswith("set training.shuffle_genes to at most 96, which is another order of genes, or use")
-    (fault,) = window_faults(opened, [run_config(8)], 7 * each).faults
+    (fault,) = window_faults(opened, [run_config(8)], 3 * 7 * each).faults
     assert fault.fix == "use a shorter window or fewer signals, or nodes with more memory"
+
+
+def test_a_long_window_is_alone_in_its_task() -> None:
+    mib = 2**20
+    assert held_bytes(100 * mib) == 300 * mib
+    assert held_bytes(257 * mib) == 257 * mib
 
 
 @pytest.mark.ray
@@ -125,7 +133,7 @@ class TestOnACluster:
     def test_pieces_that_do_not_fit_and_windows_are_refused_together(
         self, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(loading_module, "_task_memory", lambda: 50 * 200 * 9.0)
+        monkeypatch.setattr(loading_module, "_task_memory", lambda: 3 * 50 * 200 * 9.0)
         monkeypatch.setattr(loading_module, "_fewest_buffer_bytes", lambda *_: 200 << 20)
         with pytest.raises(InputError) as refused:
             stream_loading(request_of(store), TrialResources(), 1)
