@@ -24,9 +24,9 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.published_arrangement import PublishedBlock, Scan, published_arrangement
+from benchmarks.published_arrangement import PublishedBlock, published_arrangement
 from prism_ray.config import ModelConfig
-from prism_ray.model import InputShape, Prism, available_kernels, parameter_groups, prism_loss, selective_scan
+from prism_ray.model import InputShape, Prism, available_kernels, parameter_groups, prism_loss
 from prism_ray.model.backbone import Direction
 from prism_ray.model.graphs import graph_backbone
 from prism_ray.model.scan import DirectionWeights, bidirectional_inner
@@ -50,15 +50,6 @@ def milliseconds(work: Callable[[], object], repeats: int = 20) -> float:
         torch.cuda.synchronize()
         times.append(begun.elapsed_time(ended))
     return statistics.median(times)
-
-
-def rival_scan(kernel: str) -> Scan:
-    """The scan of the published arrangement by one of the package's kernels."""
-
-    def scan(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor, delta_bias: Tensor) -> Tensor:
-        return selective_scan(u, delta, A, B, C, D, delta_bias=delta_bias, kernel=kernel)
-
-    return scan
 
 
 def fused_mixer(hidden: Tensor, block: PublishedBlock, direction: Direction) -> Tensor:
@@ -86,14 +77,12 @@ def fused_mixer(hidden: Tensor, block: PublishedBlock, direction: Direction) -> 
 
 
 def make_model(rival: str | None) -> Prism:
-    """The published size on the GPU; in the published arrangement around a rival's kernels where one is named."""
+    """The published size on the GPU; in the published arrangement, around a rival's kernels or ours, where named."""
     config = ModelConfig(n_states=STATES)
     model = Prism(config, InputShape(n_signals=3, n_scalars=9), seed=7).cuda()
     if rival is None:
         return model
-    if rival == "mamba-ssm":
-        return published_arrangement(model, mixer=fused_mixer)
-    return published_arrangement(model, rival_scan(rival))
+    return published_arrangement(model, mixer=fused_mixer if rival == "mamba-ssm" else None)
 
 
 def make_batch(n_genes: int) -> list[Tensor]:

@@ -19,7 +19,7 @@ from prism_ray.config import RunConfig
 from prism_ray.distributed.ingest import CACHED_PROJECTIONS, projection_key, shared_projection, start_node_caches
 from prism_ray.distributed.resources import TrialResources, check_resources, smallest_of_nodes
 from prism_ray.distributed.runtime import local_cpus, local_object_store_room, ray_runtime, starts_local_cluster
-from prism_ray.distributed.streaming import StreamPlan, StreamSource, gene_bytes, held_bytes, piece_bytes
+from prism_ray.distributed.streaming import StreamPlan, StreamSource, gene_bytes, held_bytes, most_batches, piece_bytes
 from prism_ray.errors import FaultList, InputError
 from prism_ray.store import Store
 from prism_ray.training.order import TrainingOrder
@@ -178,7 +178,7 @@ def window_faults(store: Store, configs: Iterable[RunConfig], memory_bytes: floa
         order, each_bytes = training_order(store, config), gene_bytes(config.data)
         needed = held_bytes(order.window_genes() * each_bytes)
         if needed > memory_bytes:
-            fitting = _most_genes(each_bytes * order.batch_size, memory_bytes) * order.batch_size
+            fitting = most_batches(each_bytes * order.batch_size, memory_bytes) * order.batch_size
             fix = "use a shorter window or fewer signals, or nodes with more memory"
             if fitting:
                 fix = f"set training.shuffle_genes to at most {fitting}, which is another order of genes, or {fix}"
@@ -191,14 +191,6 @@ def window_faults(store: Store, configs: Iterable[RunConfig], memory_bytes: floa
     for problem, fix in found:
         faults.add("training.shuffle_genes", problem, fix)
     return faults
-
-
-def _most_genes(batch_bytes: int, memory_bytes: float) -> int:
-    """Batches of the longest window that a task's memory holds."""
-    batches = int(memory_bytes // batch_bytes)
-    while batches and held_bytes(batches * batch_bytes) > memory_bytes:
-        batches -= 1
-    return batches
 
 
 def training_order(store: Store, config: RunConfig) -> TrainingOrder:

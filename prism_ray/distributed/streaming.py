@@ -88,7 +88,7 @@ class StreamPlan:
     def tasks(self, first_step: int) -> list[range]:
         """Steps of each task that reads, from `first_step` on: whole windows."""
         step_bytes = self.order.batch_size * gene_bytes(self.data)
-        alone = self.order.window_genes() * gene_bytes(self.data) > _WINDOW_BYTES
+        alone = _is_alone(self.order.window_genes() * gene_bytes(self.data))
         tasks: list[range] = []
         for window in self.order.windows(range(first_step, self.n_steps)):
             if tasks and not alone and (len(tasks[-1]) + len(window)) * step_bytes <= _TASK_BYTES:
@@ -105,7 +105,18 @@ def gene_bytes(data: DataConfig) -> int:
 
 def held_bytes(window_bytes: int) -> int:
     """Memory of a task that reads windows of that size: short ones are read ahead, a long one is alone in its task."""
-    return window_bytes if window_bytes > _WINDOW_BYTES else _N_MEMORIES * window_bytes
+    return window_bytes if _is_alone(window_bytes) else _N_MEMORIES * window_bytes
+
+
+def most_batches(batch_bytes: int, memory_bytes: float) -> int:
+    """Batches of the longest window that a task with so much memory can read; 0 where none fits."""
+    alone = int(memory_bytes // batch_bytes)
+    return alone if _is_alone(alone * batch_bytes) else int(memory_bytes // (_N_MEMORIES * batch_bytes))
+
+
+def _is_alone(window_bytes: int) -> bool:
+    """Whether a window has a task of its own."""
+    return window_bytes > _WINDOW_BYTES
 
 
 def steps_a_piece(data: DataConfig, batch_size: int, n_workers: int) -> int:

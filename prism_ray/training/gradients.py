@@ -54,8 +54,7 @@ class GradientStep:
         self._model = model
         self._config = config
         self._placement = placement
-        self._graphs_wanted = graphs_allowed(placement)
-        self._graphed = False
+        self._graphs_untried = graphs_allowed(placement)
         set_checkpointing(model, self.checkpointing)
 
     def compute(self, share: GeneArrays) -> Tensor:
@@ -99,7 +98,6 @@ class GradientStep:
     def release(self) -> None:
         """Give back what steps kept beside the model, which may then be called on any batch again."""
         ungraph_backbone(self._model.backbone)
-        self._graphed = False
 
     def _states(self, batch: Batch) -> Tensor | None:
         """Weights of the background states of the whole share, (B, D, n); None for a model without them."""
@@ -126,8 +124,11 @@ class GradientStep:
         """(4,) losses of some genes of the share, weighted by their part of it; adds their gradients to the model's."""
         config = self._config
         label = batch.label[genes]
-        if self._graphs_wanted and not self._graphed:
-            self._make_graphs(label, batch)
+        if self._graphs_untried:
+            self._graphs_untried = False
+            # A backward pass after another would overwrite the gradients of the first.
+            if len(label) == len(batch.label) and not self.checkpointing:
+                self._make_graphs(len(label))
         mixed = config.training.precision == "bf16"
         with (
             torch.autocast(self._placement.device.type, dtype=torch.bfloat16, enabled=mixed),
@@ -140,26 +141,17 @@ class GradientStep:
         parts = torch.stack([losses.total, losses.prediction, losses.adjustment, losses.diversity])
         return parts.detach().double() * weight
 
-    def _make_graphs(self, label: Tensor, batch: Batch) -> None:
-        """Let the backbone run as CUDA graphs, if the share is computed at once and nothing is computed again."""
-        model = self._model
-        if len(label) < len(batch.label) or self.checkpointing:
-            self._graphs_wanted = False  # a backward pass after another would overwrite the gradients of the first
-            return
-        n_copies = 1 if model.state_encoder is None else 1 + model.config.n_states
-        values = batch.sequence if batch.sequence is not None else batch.signals
-        assert values is not None
-        shape = (len(label) * n_copies, values.shape[1], model.config.d_model)
-        dtype = torch.bfloat16 if self._config.training.precision == "bf16" else None
+    def _make_graphs(self, n_genes: int) -> None:
+        """Let the backbone run as CUDA graphs, if it can be captured, for so many genes at a time."""
+        config = self._config
+        shape = (n_genes * (1 + config.model.n_states), config.data.window_bp, config.model.d_model)
+        dtype = torch.bfloat16 if config.training.precision == "bf16" else None
         try:
-            graph_backbone(model.backbone, shape, dtype)
+            graph_backbone(self._model.backbone, shape, dtype)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as problem:
-            self._graphs_wanted = False
             _log.warning("no CUDA graphs of the backbone, its kernels are launched one by one: %s", problem)
-        else:
-            self._graphed = True
 
     def _take_less(self, window_bp: int) -> None:
         """Drop what an attempt left and need less memory from now on; all workers do, and all do the same.
@@ -169,7 +161,6 @@ class GradientStep:
         """
         self._model.zero_grad(set_to_none=True)
         self.release()
-        self._graphs_wanted = False
         device = self._placement.device
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -30,7 +30,7 @@ from prism_ray.distributed.loading import (
 )
 from prism_ray.distributed.resources import TrialResources, check_resources
 from prism_ray.distributed.single import RunSettings, train_config
-from prism_ray.distributed.streaming import held_bytes
+from prism_ray.distributed.streaming import held_bytes, most_batches
 from prism_ray.distributed.study_run import StudySettings, run_study
 from prism_ray.errors import InputError
 from prism_ray.study.designs import expand
@@ -106,6 +106,11 @@ def test_a_long_window_is_alone_in_its_task() -> None:
     mib = 2**20
     assert held_bytes(100 * mib) == 300 * mib
     assert held_bytes(257 * mib) == 257 * mib
+    for memory in (50, 299, 300, 450, 1000):
+        batches = most_batches(100 * mib, memory * mib)
+        fits = [held_bytes(number * 100 * mib) <= memory * mib for number in range(12)]
+        assert fits[batches]
+        assert not any(fits[batches + 1 :])
 
 
 @pytest.mark.ray
