@@ -198,11 +198,14 @@ def _drawn(fold: FoldPredictions, metric: str, n_draws: int, draws: np.random.Ge
     losses = _gene_losses(fold, metric)
     parts = []
     for start in range(0, n_draws, _DRAWS_AT_ONCE):
-        genes = draws.integers(0, n_genes, (min(_DRAWS_AT_ONCE, n_draws - start), n_genes))
-        if losses is not None:
-            parts.append(losses[:, genes].mean(axis=2).T)
-        else:
+        n_now = min(_DRAWS_AT_ONCE, n_draws - start)
+        genes = draws.integers(0, n_genes, (n_now, n_genes))
+        if losses is None:
             parts.append(np.array([_differences(fold, metric, chosen) for chosen in genes]))
+            continue
+        places = genes + n_genes * np.arange(n_now)[:, None]
+        counts = np.bincount(places.ravel(), minlength=n_now * n_genes).reshape(n_now, n_genes)
+        parts.append(counts @ losses.T / n_genes)
     return np.concatenate(parts)
 
 
