@@ -41,7 +41,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/shellcheck .ci/run cluster/local/*.sh
+	$(BIN)/shellcheck .ci/run cluster/*/*.sh cluster/slurm/*.sbatch
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -191,7 +191,9 @@ def test_services_are_reached_by_those_who_need_them() -> None:
     assert callers("mlflow") == {"ray.io/is-ray-node": "yes"}
     services = [one for one in made if one["kind"] == "Service"]
     assert all(one["spec"].get("type", "ClusterIP") == "ClusterIP" for one in services)
-    labels = [one["spec"]["template"]["metadata"]["labels"] for one in made if one["kind"] in ("Deployment", "StatefulSet")]
+    labels = [
+        one["spec"]["template"]["metadata"]["labels"] for one in made if one["kind"] in ("Deployment", "StatefulSet")
+    ]
     assert all(one["spec"]["selector"] in labels for one in services)
 
 
