@@ -23,7 +23,6 @@ from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneSource
 
 FAILURE_NAME = "failure.json"
-JOURNAL_NAME = "undelivered.jsonl"
 _LOADING_TAG = "prism.loading"
 
 

@@ -8,26 +8,35 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from prism_ray.tracking.addresses import default_tracking_uri, redact, resolve_tracking_uri
+from prism_ray.tracking.addresses import default_tracking_uri, redact, resolve_tracking_uri, with_credentials
 from prism_ray.tracking.headers import NullTracker, Status, StudyHeader, Tracker, TrialHeader, TrialLog
 from prism_ray.tracking.source_state import source_tags
 
 if TYPE_CHECKING:
     from prism_ray.tracking.client import prepare
+    from prism_ray.tracking.courier import process_courier
+    from prism_ray.tracking.deliveries import Delivered, deliver_journals, wait_for_deliveries
     from prism_ray.tracking.fetch import StudyRun, fetch_study, fetch_trials
-    from prism_ray.tracking.journal import replay
+    from prism_ray.tracking.journal import JOURNAL_NAME, replay
     from prism_ray.tracking.mlflow_tracker import MlflowTracker
 
 _LOADED_AT_FIRST_USE = {
+    "Delivered": "deliveries",
+    "JOURNAL_NAME": "journal",
     "MlflowTracker": "mlflow_tracker",
     "StudyRun": "fetch",
+    "deliver_journals": "deliveries",
     "fetch_study": "fetch",
     "fetch_trials": "fetch",
     "prepare": "client",
+    "process_courier": "courier",
     "replay": "journal",
+    "wait_for_deliveries": "deliveries",
 }
 
 __all__ = [
+    "JOURNAL_NAME",
+    "Delivered",
     "MlflowTracker",
     "NullTracker",
     "Status",
@@ -37,13 +46,17 @@ __all__ = [
     "TrialHeader",
     "TrialLog",
     "default_tracking_uri",
+    "deliver_journals",
     "fetch_study",
     "fetch_trials",
     "prepare",
+    "process_courier",
     "redact",
     "replay",
     "resolve_tracking_uri",
     "source_tags",
+    "wait_for_deliveries",
+    "with_credentials",
 ]
 
 
