@@ -17,6 +17,7 @@ from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.streaming import StreamError, steps_dataset
 from prism_ray.distributed.trial import TrialTask, forget_failure, read_failure, run_trial
 from prism_ray.errors import TrainingError
+from prism_ray.tracking import process_courier
 from prism_ray.training.checkpoint import load_state
 from prism_ray.training.record import TrialRecord, read_record
 from prism_ray.training.reporter import Placement
@@ -25,6 +26,8 @@ _STEPS = "steps"
 """Name of the pipeline among Ray Train's data sets."""
 _RESTARTS = 2
 """Times that a worker group is started again after a worker died; it goes on from the last checkpoint."""
+_DELIVERY_S = 20.0
+"""Longest that a worker waits at its end for the tracker; what is not delivered by then is in the trial's journal."""
 _STEPS_A_QUESTION = 10
 """Steps between two questions to Ray whether a node is about to be taken away."""
 
@@ -68,6 +71,9 @@ def _worker(settings: dict[str, Any]) -> None:
         # Every worker computes the same loss, or is told of the same damage, and ends here. Another attempt would end
         # here too: what raises is repeated by Ray Train, so this does not. The reason is noted in the trial's folder.
         return
+    finally:
+        # Ray Train may end this process as soon as its function has returned.
+        process_courier().flush(_DELIVERY_S)
 
 
 class _Pipeline:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import prism_ray.store
 from prism_ray.config import RunConfig
@@ -15,7 +15,8 @@ from prism_ray.distributed.resources import TrialResources
 from prism_ray.errors import PrismRayError
 from prism_ray.splits import Split
 from prism_ray.study.identity import RESULTS_VERSION
-from prism_ray.tracking import MlflowTracker, NullTracker, Status, Tracker, TrialHeader, TrialLog
+from prism_ray.tracking import JOURNAL_NAME, MlflowTracker, NullTracker, Status, Tracker, TrialHeader, TrialLog
+from prism_ray.training.checkpoint import CHECKPOINT_NAME
 from prism_ray.training.loop import memory_metrics, train
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import TrialRecord, read_record, write_record
@@ -74,8 +75,15 @@ class TrialTask:
         )
 
     def tracker(self) -> Tracker:
-        """Tracker of the study, for use in any process."""
-        return NullTracker() if self.tracking_uri is None else MlflowTracker(self.tracking_uri)
+        """Tracker of the study, for use in any process; training does not wait for it."""
+        return NullTracker() if self.tracking_uri is None else MlflowTracker(self.tracking_uri, background=True)
+
+
+class TaskSource(Protocol):
+    """Turns a proposal into a trial's task; pickled to every trial process."""
+
+    def task(self, proposal: Mapping[str, Any]) -> TrialTask:
+        """The trial to run."""
 
 
 class _TrackedReporter:
@@ -139,6 +147,7 @@ def _run_and_record(
     on_validation: Callable[[Mapping[str, float], int], None] | None,
 ) -> TrialRecord:
     task.folder.mkdir(parents=True, exist_ok=True)
+    goes_on = (task.folder / CHECKPOINT_NAME).exists()
     log = task.tracker().open_trial(task.parent_run_id, task.header(), journal_path=task.folder / JOURNAL_NAME)
     status: Status = "FAILED"
     try:
@@ -157,6 +166,9 @@ def _run_and_record(
             device=placement.device,
         )
         forget_failure(task.folder)
+        if goes_on:
+            # An earlier process may have died between a step and its delivery; what the run has is not sent again.
+            log_history(log, record)
         log_record(log, record)
         status = "FINISHED"
     except RunInterruptedError:
@@ -176,11 +188,16 @@ def log_record(log: TrialLog, record: TrialRecord) -> None:
     log.log_files(record.files())
 
 
+def log_history(log: TrialLog, record: TrialRecord) -> None:
+    """Give a tracker every metric that a finished trial reported while it trained."""
+    for entry in record.history():
+        log.log({name: value for name, value in entry.items() if name != "step"}, int(entry["step"]))
+
+
 def publish_record(task: TrialTask, record: TrialRecord, tracker: Tracker) -> None:
     """Log a trial that was trained before, maybe for another study, as if it had been tracked from the start."""
     log = tracker.open_trial(task.parent_run_id, task.header(), journal_path=task.folder / JOURNAL_NAME)
-    for entry in record.history():
-        log.log({name: value for name, value in entry.items() if name != "step"}, int(entry["step"]))
+    log_history(log, record)
     log_record(log, record)
     log.finish("FINISHED")
 

@@ -15,10 +15,11 @@ from prism_ray.tracking.source_state import source_tags
 if TYPE_CHECKING:
     from prism_ray.tracking.client import prepare
     from prism_ray.tracking.courier import process_courier
-    from prism_ray.tracking.deliveries import Delivered, deliver_journals, wait_for_deliveries
+    from prism_ray.tracking.deliveries import Delivered, deliver_journals, journals_of, wait_for_deliveries
     from prism_ray.tracking.fetch import StudyRun, fetch_study, fetch_trials
     from prism_ray.tracking.journal import JOURNAL_NAME, replay
     from prism_ray.tracking.mlflow_tracker import MlflowTracker
+    from prism_ray.tracking.predictions import fetch_predictions
 
 _LOADED_AT_FIRST_USE = {
     "Delivered": "deliveries",
@@ -26,8 +27,10 @@ _LOADED_AT_FIRST_USE = {
     "MlflowTracker": "mlflow_tracker",
     "StudyRun": "fetch",
     "deliver_journals": "deliveries",
+    "fetch_predictions": "predictions",
     "fetch_study": "fetch",
     "fetch_trials": "fetch",
+    "journals_of": "deliveries",
     "prepare": "client",
     "process_courier": "courier",
     "replay": "journal",
@@ -47,8 +50,10 @@ __all__ = [
     "TrialLog",
     "default_tracking_uri",
     "deliver_journals",
+    "fetch_predictions",
     "fetch_study",
     "fetch_trials",
+    "journals_of",
     "prepare",
     "process_courier",
     "redact",

@@ -10,7 +10,7 @@ from pathlib import Path
 from prism_ray.errors import TrackingError
 from prism_ray.tracking.addresses import with_credentials
 from prism_ray.tracking.client import prepare
-from prism_ray.tracking.journal import journal_address, replay
+from prism_ray.tracking.journal import journal_place, replay
 from prism_ray.tracking.mlflow_tracker import MlflowTracker
 
 _POLL_S = 0.05
@@ -27,6 +27,11 @@ class Delivered:
 
     n_delivered: int = 0
     left: Mapping[Path, str] = field(default_factory=dict)
+
+
+def journals_of(journals: Iterable[Path], parent_run_id: str) -> list[Path]:
+    """Those of the journals that are for trials under a study's run."""
+    return [path for path in journals if _parent_of(path) == parent_run_id]
 
 
 def wait_for_deliveries(journals: Iterable[Path], timeout_s: float) -> list[Path]:
@@ -52,7 +57,7 @@ def deliver_journals(journals: Iterable[Path], tracking_uri: str | None = None) 
     problems: dict[str, str] = {}
     for path in journals:
         try:
-            uri = with_credentials(journal_address(path), tracking_uri)
+            uri = with_credentials(journal_place(path)[0], tracking_uri)
         except TrackingError as problem:
             left[path] = str(problem)
             continue
@@ -65,6 +70,14 @@ def deliver_journals(journals: Iterable[Path], tracking_uri: str | None = None) 
         else:
             left[path] = "the store does not take it: is it the one that the trial was tracked in?"
     return Delivered(n_delivered, left)
+
+
+def _parent_of(path: Path) -> str | None:
+    """Run of the study that a journal is for; None where it was delivered meanwhile, or is no journal."""
+    try:
+        return journal_place(path)[1]
+    except TrackingError:
+        return None
 
 
 def _problem_of(uri: str) -> str:

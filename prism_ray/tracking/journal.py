@@ -103,13 +103,14 @@ def replay(path: Path, tracker: MlflowTracker) -> bool:
     return log.end(ends[-1]) if ends else log.deliver()
 
 
-def journal_address(path: Path) -> str:
-    """Address of the tracking store that a journal is for, without its credentials.
+def journal_place(path: Path) -> tuple[str, str]:
+    """Where a journal is to be delivered: address of the store, without its credentials, and run of the study.
 
     Raises:
-        TrackingError: the file is not a journal.
+        TrackingError: the file is not a journal, or is no longer there.
     """
-    return str(_read(path)[0]["tracking_uri"])
+    first, _ = _read(path)
+    return str(first["tracking_uri"]), str(first["parent_run_id"])
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[Operation]]:
