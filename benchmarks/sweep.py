@@ -8,16 +8,17 @@ A simulated genome of 400 genes and its store; two arms (n = 0 and n = 2) with 1
 `search_spaces/smoke.yaml`; one CPU a trial, as many at once as there are CPUs (*slots*); an MLflow store in SQLite with
 its own tables made before. `run_study` is called as `prism-ray run` calls it. What is measured, all by one clock:
 
-*Pure training* of a trial is the call of `train`: network built, optimiser steps, validations, their checkpoints, and the
-test of the best model. Seconds in optimiser steps alone stand beside it.
+*Pure training* of a trial is the call of `train`: network built, optimiser steps, validations, their checkpoints, and
+the test of the best model. Seconds in optimiser steps alone stand beside it.
 
 *Overhead* is the slots' time against pure training after the first trial: for each process that ran trials, the time
 from its first record until the last record of the sweep, summed over processes, divided by the pure training of all
 trials but each process's first. 1.00 would be a sweep in which every slot trains without a pause until all end at once.
 What the slots wait for each other at the end is in it, and is shown alone too. Goal: at most 1.05.
 
-*Trial start* is the time from the previous record of the same process until the first optimiser step of the next trial:
-the end of the one trial, Ray Tune's bookkeeping, data, network. Goal: at most 0.5 s, for each trial but a process's first.
+*Trial start* is the time from the previous record of the same process until the first optimiser step of the next
+trial: the end of the one trial, Ray Tune's bookkeeping, data, network. Goal: at most 0.5 s, for each trial but a
+process's first.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -134,9 +136,7 @@ def summary(processes: Sequence[Sequence[Watched]], started: float, ended: float
         overhead_without_tail=(slot_s - tail_s) / trained_s,
         tail_s=tail_s,
         starts_s=sorted(
-            after.first_step - before.recorded
-            for process in processes
-            for before, after in zip(process, process[1:], strict=False)
+            after.first_step - before.recorded for process in processes for before, after in pairwise(process)
         ),
         first_start_s=min(trial.first_step for trial in trials) - started,
         after_last_record_s=ended - last,
@@ -149,7 +149,9 @@ def make_study(folder: Path) -> Any:
     from prism_ray.study.load import load_study
 
     text = (ROOT / "search_spaces" / "smoke.yaml").read_text()
-    text = text.replace("seeds: [2, 22]", f"seeds: {list(SEEDS)}").replace("max_trials: 4", f"max_trials: {2 * len(SEEDS)}")
+    text = text.replace("seeds: [2, 22]", f"seeds: {list(SEEDS)}").replace(
+        "max_trials: 4", f"max_trials: {2 * len(SEEDS)}"
+    )
     path = folder / "sweep.yaml"
     path.write_text(text)
     study = load_study(path)
@@ -172,9 +174,10 @@ def run_sweep(folder: Path, store: Path) -> Sweep:
     """Run the study in a new workspace below `folder`."""
     import ray
 
+    from prism_ray.distributed.launch import StudySettings
     from prism_ray.distributed.resources import TrialResources
-    from prism_ray.distributed.runtime import _WORKER_ENVIRONMENT
-    from prism_ray.distributed.study_run import StudySettings, run_study
+    from prism_ray.distributed.runtime import WORKER_ENVIRONMENT
+    from prism_ray.distributed.study_run import run_study
     from prism_ray.tracking import prepare, resolve_tracking_uri
 
     workspace = Path(tempfile.mkdtemp(prefix="sweep-", dir=folder))
@@ -185,7 +188,7 @@ def run_sweep(folder: Path, store: Path) -> Sweep:
     settings = StudySettings(store=store, storage=workspace, tracking_uri=uri, resources=TrialResources())
     study = make_study(workspace)
     started = time.time()
-    variables = {**_WORKER_ENVIRONMENT, EVENTS_VARIABLE: str(events), "PYTHONPATH": str(ROOT)}
+    variables = {**WORKER_ENVIRONMENT, EVENTS_VARIABLE: str(events), "PYTHONPATH": str(ROOT)}
     ray.init(
         address="local",
         num_cpus=len(os.sched_getaffinity(0)),
@@ -210,11 +213,15 @@ def show(sweep: Sweep) -> None:
     worst, middle = sweep.starts_s[-1], median(sweep.starts_s)
     print(f"{sweep.n_trials} trials, {sweep.slots} slots, {sweep.wall_s:.1f} s from start to end")
     print(f"pure training {sweep.training_s:.1f} s, of it optimiser steps {sweep.steps_s:.1f} s")
-    print(f"overhead      {sweep.overhead:.3f} (goal {OVERHEAD_GOAL}); without the last trial's wait "
-          f"{sweep.overhead_without_tail:.3f}")
+    print(
+        f"overhead      {sweep.overhead:.3f} (goal {OVERHEAD_GOAL}); without the last trial's wait "
+        f"{sweep.overhead_without_tail:.3f}"
+    )
     print(f"trial start   median {middle:.3f} s, longest {worst:.3f} s (goal {START_GOAL_S} s)")
-    print(f"first step    {sweep.first_start_s:.1f} s after the start; end {sweep.after_last_record_s:.1f} s after the "
-          "last record")
+    print(
+        f"first step    {sweep.first_start_s:.1f} s after the start; end {sweep.after_last_record_s:.1f} s after the "
+        "last record"
+    )
     print("\nmedian a trial after the first of its process, ms")
     for name, seconds in sorted(sweep.parts_s.items(), key=lambda item: -item[1]):
         print(f"  {name:24s} {1000 * seconds:8.1f}")

@@ -21,7 +21,7 @@ EVENTS_VARIABLE = "PRISM_RAY_SWEEP_EVENTS"
 
 TRIAL, TRAIN, STEP, RECORD = "trial", "train", "step", "record"
 PARTS = {
-    TRIAL: "prism_ray.distributed.tune:run_trial",
+    TRIAL: "prism_ray.distributed.trial_process:run_trial",
     "open the store": "prism_ray.store:open",
     "genes from the cache": "prism_ray.distributed.trial:gene_source",
     "open the run": "prism_ray.tracking.mlflow_tracker:MlflowTracker.open_trial",

@@ -50,6 +50,13 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return gate
 
 
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + LONG_S
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 class Notes:
     """Deliveries that note that they were called."""
 
@@ -67,6 +74,8 @@ class Notes:
 def test_what_is_asked_for_many_times_is_delivered_in_few_goes() -> None:
     notes, courier = Notes(), Courier(pause_s=60.0)
     delivery = notes.delivery("a")
+    courier.visit(delivery)
+    wait_until(lambda: notes.called == ["a"])
     for _ in range(100):
         courier.visit(delivery)
     assert courier.flush(LONG_S)
@@ -78,12 +87,9 @@ def test_a_pause_ends() -> None:
     notes, courier = Notes(), Courier(pause_s=0.05)
     delivery = notes.delivery("a")
     courier.visit(delivery)
-    time.sleep(0.02)
+    wait_until(lambda: notes.called == ["a"])
     courier.visit(delivery)
-    end = time.monotonic() + LONG_S
-    while len(notes.called) < 2:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait_until(lambda: notes.called == ["a", "a"])
 
 
 def test_what_is_wanted_at_once_comes_in_order_and_before_what_pauses() -> None:
@@ -91,6 +97,7 @@ def test_what_is_wanted_at_once_comes_in_order_and_before_what_pauses() -> None:
     busy = threading.Event()
     slow = notes.delivery("slow", lambda: busy.wait(LONG_S))
     courier.visit(slow, at_once=True)
+    wait_until(lambda: notes.called == ["slow"])
     courier.visit(slow)
     for name in "abc":
         courier.visit(notes.delivery(name), at_once=True)

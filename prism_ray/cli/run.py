@@ -37,11 +37,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the study, print its table and where to compare; 1 where trials failed."""
-    storage = _storage(args.storage, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
-    from prism_ray.cli.progress import StudyProgress
+    from prism_ray.cli.launching import launch, workspace
+
+    storage = workspace(args.storage, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
     from prism_ray.distributed.launch import StudySettings
-    from prism_ray.distributed.study_run import run_study
-    from prism_ray.report.build import write_report
     from prism_ray.study.load import find_study, load_study
     from prism_ray.tracking import resolve_tracking_uri
 
@@ -56,46 +55,4 @@ def run(args: argparse.Namespace) -> int:
         loading=args.loading,
         command=f"prism-ray {shlex.join(sys.argv[1:])}",
     )
-    print(f"{study.name}: {study.question}", file=sys.stderr)
-    with StudyProgress() as progress:
-        outcome = run_study(study, settings, progress)
-    print(f"{outcome.n_finished} of {outcome.n_trials} trials are finished ({outcome.n_found} before this launch)")
-    for label, reason in outcome.failures.items():
-        print(f"FAILED {label}: {reason}")
-    for label in outcome.left:
-        print(f"left to do {label}")
-    if outcome.n_finished:
-        report = write_report(settings.tracking_uri, study.name, storage / "reports" / study.name)
-        print(report.text)
-        print(f"report    {report.html}")
-    print(f"compare   {_ui_line(settings.tracking_uri)}")
-    return {"FINISHED": 0, "FAILED": 1}.get(outcome.status, 130)
-
-
-def _storage(given: Path | None, tracking_uri: str | None) -> Path:
-    """Absolute folder of the workspace.
-
-    Raises:
-        InputError: it, or an SQLite file of the tracker, would be inside the working folder of a submitted job.
-    """
-    from prism_ray.distributed.jobs import in_job
-    from prism_ray.errors import FaultList, InputError
-
-    if in_job():
-        faults = FaultList()
-        lost = "a submitted job runs in a copy of the folder that Ray deletes"
-        if given is None or not given.is_absolute():
-            place = str(given) if given else "not given"
-            faults.add("--storage", f"{place}: {lost}", "give an absolute path that every node sees")
-        if (tracking_uri or "").startswith("sqlite:///") and not (tracking_uri or "").startswith("sqlite:////"):
-            faults.add("--tracking-uri", f"{tracking_uri}: {lost}", "give sqlite:////ABSOLUTE/PATH or a server")
-        faults.raise_if_any(InputError)
-    return (given or Path("results")).absolute()
-
-
-def _ui_line(tracking_uri: str) -> str:
-    from prism_ray.tracking import redact
-
-    if tracking_uri.startswith("http"):
-        return f"open {redact(tracking_uri)}"
-    return f"mlflow ui --backend-store-uri {redact(tracking_uri)}    then open http://127.0.0.1:5000"
+    return launch(study, settings)

@@ -17,16 +17,18 @@ from ray.tune.search import Searcher
 
 from prism_ray.config import RunConfig
 from prism_ray.distributed.backend import Backend, Work
+from prism_ray.distributed.launch_note import MoreTrials
+from prism_ray.distributed.launch_noting import NotedTasks, note_launch
 from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.trial import TaskSource, TrialTask, publish_record, read_failure, task_label
 from prism_ray.distributed.trial_queue import TrialQueue
 from prism_ray.distributed.tune import RayBackend
+from prism_ray.distributed.workspace import trial_journals
 from prism_ray.store import Store
 from prism_ray.study.spec import Study, Trial
 from prism_ray.tracking import (
-    JOURNAL_NAME,
     MlflowTracker,
     Status,
     deliver_journals,
@@ -38,7 +40,10 @@ from prism_ray.tracking import (
 from prism_ray.training.record import read_record
 
 DELIVERY_S = 20.0
-"""Longest that the end of a launch waits for trials' processes to deliver to the tracker."""
+"""Longest that the end of a launch waits for what this process has to deliver to the tracker."""
+_GRACE_S = 2.0
+"""The same for trials' processes. Ray ends them with their last trial, in the middle of a delivery too: what is in
+their journals then is delivered from here."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class StudySettings:
         source_folder: folder whose git commit the runs carry.
         command: how to repeat the study.
         backend: what runs the trials.
+        study_file: file that the study is from, where it was read from a copy.
     """
 
     store: Path
@@ -68,6 +74,7 @@ class StudySettings:
     source_folder: Path = field(default_factory=Path.cwd)
     command: str = ""
     backend: Backend = field(default_factory=RayBackend)
+    study_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +162,25 @@ class Launch:
         """Folder of the study in the workspace."""
         return self.settings.storage / "studies" / self.study.name
 
+    def begin(self, tasks: Iterable[TrialTask], n_trials: int, n_found: int) -> None:
+        """Note the launch in the study's folder, and tell how much there is to do.
+
+        Args:
+            tasks: trials that are known now.
+            n_trials: those that the study has, or will have.
+            n_found: of them finished before this launch.
+        """
+        note_launch(
+            self.study,
+            self.settings,
+            data_digest=self.store.digest,
+            parent_run_id=self.maker.parent_run_id,
+            tasks=tasks,
+            n_trials=n_trials,
+            n_found=n_found,
+        )
+        self.progress.begin(n_trials, n_found)
+
     def run(
         self,
         proposals: Searcher,
@@ -177,17 +203,17 @@ class Launch:
             request, settings.resources, address=settings.address, max_concurrent=settings.max_concurrent
         ) as (n_concurrent, loading):
             tasks = source(replace(self.maker, loading=loading))
+            more = MoreTrials(settings.storage, study.name)
             settings.backend.run(
                 Work(
                     source=tasks,
                     each=settings.resources,
-                    queue=TrialQueue(proposals, tasks, self.progress),
+                    queue=TrialQueue(proposals, NotedTasks(tasks, more.add), self.progress),
                     n_concurrent=n_concurrent,
                     scratch=self.folder / f"tune-{self.maker.parent_run_id[:8]}",
                     objective=study.objective.metric,
                 )
             )
-            # A process that ends with the cluster may still have to deliver.
             self._deliver()
 
     def track_finished(self, tasks: Iterable[TrialTask]) -> None:
@@ -208,9 +234,8 @@ class Launch:
     def _deliver(self) -> None:
         """Wait for the deliveries to the tracker that are on their way, then deliver what a process left behind."""
         process_courier().flush(DELIVERY_S)
-        trials = self.settings.storage / "trials"
-        journals = journals_of(trials.glob(f"*/{JOURNAL_NAME}"), self.maker.parent_run_id)
-        deliver_journals(wait_for_deliveries(journals, DELIVERY_S), self.settings.tracking_uri)
+        journals = journals_of(trial_journals(self.settings.storage), self.maker.parent_run_id)
+        deliver_journals(wait_for_deliveries(journals, _GRACE_S), self.settings.tracking_uri)
 
     def outcome(self, tasks: Iterable[TrialTask], n_found: int) -> StudyOutcome:
         """What became of the study's trials, by their folders.

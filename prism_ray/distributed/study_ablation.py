@@ -36,7 +36,7 @@ def run_ablation(launch: Launch) -> StudyOutcome:
     found = {trial_id for trial_id, task in tasks.items() if read_record(task.folder) is not None}
     launch.track_finished(tasks[trial_id] for trial_id in tasks if trial_id in found)
     missing = tuple(trial_id for trial_id in tasks if trial_id not in found)
-    launch.progress.begin(len(tasks), len(found))
+    launch.begin(tasks.values(), len(tasks), len(found))
     if missing:
         launch.run(
             GivenTrials(missing),

@@ -33,7 +33,9 @@ def run_search(launch: Launch) -> StudyOutcome:
     launch.folder.mkdir(parents=True, exist_ok=True)
     searcher = StudySearcher(study, launch.folder / "optuna.journal", launch.maker.data_digest)
     n_found = searcher.n_complete
-    launch.progress.begin(study.search.n_trials, n_found)
+    source = ProposedTasks(study, launch.maker)
+    proposed = [source.task({"values": values}) for values in searcher.proposals()]
+    launch.begin(proposed, study.search.n_trials, n_found)
     if n_found < study.search.n_trials:
         launch.run(
             searcher,
@@ -44,7 +46,6 @@ def run_search(launch: Launch) -> StudyOutcome:
             ],
             any_between=True,
         )
-    source = ProposedTasks(study, launch.maker)
     tasks = [source.task({"values": values}) for values in searcher.proposals()]
     launch.track_finished(tasks)
     return launch.outcome(tasks, n_found)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import prism_ray.store
 from prism_ray.config import RunConfig
 from prism_ray.distributed.loading import Loading, gene_source
+from prism_ray.distributed.progress_note import ProgressWriter
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.errors import PrismRayError
 from prism_ray.splits import Split
@@ -87,17 +88,25 @@ class TaskSource(Protocol):
 
 
 class _TrackedReporter:
-    """Sends a run's metrics to its log, and its validations to whoever decides on stopping."""
+    """Sends a run's metrics to its log, and its validations to whoever decides on stopping; notes how far it is."""
 
-    def __init__(self, log: TrialLog, on_validation: Callable[[Mapping[str, float], int], None] | None) -> None:
+    def __init__(
+        self,
+        log: TrialLog,
+        progress: ProgressWriter,
+        on_validation: Callable[[Mapping[str, float], int], None] | None,
+    ) -> None:
         self._log = log
+        self._progress = progress
         self._on_validation = on_validation
 
     def report(self, metrics: Mapping[str, float], step: int) -> None:
         self._log.log(metrics, step)
+        self._progress.reached(step)
 
     def validated(self, metrics: Mapping[str, float], step: int) -> None:
         self._log.log(metrics, step)
+        self._progress.validated(metrics, step)
         if self._on_validation is not None:
             self._on_validation(metrics, step)
 
@@ -149,10 +158,11 @@ def _run_and_record(
     task.folder.mkdir(parents=True, exist_ok=True)
     goes_on = (task.folder / CHECKPOINT_NAME).exists()
     log = task.tracker().open_trial(task.parent_run_id, task.header(), journal_path=task.folder / JOURNAL_NAME)
+    progress = ProgressWriter(task.folder, task.config.training.n_steps)
     status: Status = "FAILED"
     try:
         log.set_tags({_LOADING_TAG: task.loading.name})
-        reporter = _TrackedReporter(log, on_validation)
+        reporter = _TrackedReporter(log, progress, on_validation)
         result = train(task.config, source, split, folder=task.folder, reporter=reporter, placement=placement)
         record = write_record(
             task.folder,
@@ -166,6 +176,7 @@ def _run_and_record(
             device=placement.device,
         )
         forget_failure(task.folder)
+        progress.end()
         if goes_on:
             # An earlier process may have died between a step and its delivery; what the run has is not sent again.
             log_history(log, record)

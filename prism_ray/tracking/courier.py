@@ -49,7 +49,7 @@ class Courier:
     def flush(self, timeout_s: float) -> bool:
         """Call all deliveries that wait now, without their pauses; False where that takes longer than `timeout_s`."""
         with self._changed:
-            self._due = dict.fromkeys(self._due, 0.0)
+            self._due = dict.fromkeys(sorted(self._due, key=self._due.__getitem__), 0.0)
             self._changed.notify_all()
             return self._changed.wait_for(lambda: not self._due and not self._busy, timeout_s)
 
@@ -73,7 +73,9 @@ class Courier:
                     wait_s = self._due[delivery] - time.monotonic()
                     if wait_s <= 0:
                         del self._due[delivery]
-                        self._last = {one: at for one, at in self._last.items() if time.monotonic() - at < self._pause_s}
+                        self._last = {
+                            one: at for one, at in self._last.items() if time.monotonic() - at < self._pause_s
+                        }
                         self._last[delivery] = time.monotonic()
                         self._busy = True
                         return delivery

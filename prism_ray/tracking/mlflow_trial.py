@@ -188,7 +188,7 @@ class MlflowTrialLog:
         return max(1, len(batch))
 
     def _send_batch(self, client: MlflowClient, run_id: str, batch: Sequence[Operation]) -> None:
-        """Send metrics and tags in one call; metrics that the run has, and tags that are set again later, are left out."""
+        """Send metrics and tags in one call, without metrics that the run has and tags that are set again later."""
         metrics = [
             Metric(name, value, time_ms, step)
             for operation in batch

@@ -41,6 +41,11 @@ FLAGS: dict[str, set[str]] = {
         *("--device", "--workers", "--address", "--tracking-uri"),
     },
     "run": {"--store", "--storage", "--tracking-uri", "--smoke", "--max-concurrent", *RESOURCES},
+    "status": {"--storage", "--json"},
+    "resume": {"--store", "--storage", "--tracking-uri", "--max-concurrent", *RESOURCES},
+    "retry": {"--failed", "--store", "--storage", "--tracking-uri", "--max-concurrent", *RESOURCES},
+    "cancel": {"--storage", "--tracking-uri", "--wait"},
+    "sync": {"--storage", "--tracking-uri"},
     "report": {"--storage", "--tracking-uri", "--out"},
     "doctor": {"--json"},
     # A checkpoint of the published implementation does not say all of its settings.
@@ -57,6 +62,10 @@ POSITIONAL = {
     "train": ["config"],
     "predict": ["model"],
     "run": ["study"],
+    "status": ["name"],
+    "resume": ["name"],
+    "retry": ["name"],
+    "cancel": ["name"],
     "report": ["name"],
     "import-checkpoint": ["checkpoint"],
 }
@@ -86,7 +95,7 @@ def test_flags_are_frozen(command: str) -> None:
 
 def test_no_flag_is_scientific() -> None:
     settings = {path.split(".")[-1].replace("_", "-") for path in RunConfig().flat()}
-    for command in ("train", "run"):
+    for command in ("train", "run", "resume", "retry"):
         assert {flag.removeprefix("--") for flag in FLAGS[command]}.isdisjoint(settings)
 
 
@@ -115,6 +124,8 @@ def test_help_explains_every_flag(command: str, capsys: pytest.CaptureFixture[st
         (["build", "catalog.yaml"], "the following arguments are required: --out"),
         (["run", "smoke"], "the following arguments are required: --store"),
         (["train", "a.yaml", "--store", "s", "--out", "o", "--workers", "two"], "--workers: invalid int value: 'two'"),
+        (["retry", "smoke"], "the following arguments are required: --failed"),
+        (["cancel", "smoke", "--wait", "long"], "--wait: invalid float value: 'long'"),
         (["run", "smoke", "--store", "s", "--learning-rate", "1"], "unrecognized arguments: --learning-rate 1"),
     ],
 )
