@@ -62,14 +62,17 @@ def run(args: argparse.Namespace) -> int:
     print(f"{outcome.n_finished} of {outcome.n_trials} trials are finished ({outcome.n_found} before this launch)")
     for label, reason in outcome.failures.items():
         print(f"FAILED {label}: {reason}")
-    for label in outcome.left:
-        print(f"left to do {label}")
+    if outcome.repeating:
+        retry = f"prism-ray retry {study.name} --failed"
+        print(f"{len(outcome.repeating)} of these would fail the same way and are not run again; `{retry}` does it")
+    if outcome.stop is not None and outcome.is_stopped:
+        print(f"STOPPED with {outcome.n_left} trials left to do: {outcome.stop.reason}")
     if outcome.n_finished:
         report = write_report(settings.tracking_uri, study.name, storage / "reports" / study.name)
         print(report.text)
         print(f"report    {report.html}")
     print(f"compare   {_ui_line(settings.tracking_uri)}")
-    return {"FINISHED": 0, "FAILED": 1}.get(outcome.status, 130)
+    return outcome.exit_code
 
 
 def _storage(given: Path | None, tracking_uri: str | None) -> Path:

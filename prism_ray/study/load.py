@@ -137,7 +137,7 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
         cell_types=(smoke.cell_types if smoke is not None else None) or entry.cell_types,
         objective=Objective(entry.objective.metric, entry.objective.direction),
         report_metric=entry.report_metric,
-        budget=Budget(entry.budget.max_trials),
+        budget=Budget(**entry.budget.model_dump()),
         search=search,
         overrides=dict(overrides),
         is_smoke=is_scaled,

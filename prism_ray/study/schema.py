@@ -91,6 +91,13 @@ class BudgetEntry(StrictModel):
 
     max_trials: int | None = Field(default=None, ge=1)
     """Most trials; more are refused at load."""
+    gpu_hours: Real | None = Field(default=None, gt=0)
+    """GPU-hours that trials may hold GPUs, over all launches. At this cap, as at the next two, no trial is started any
+    more, running ones save and end, and the study goes on once the cap is raised."""
+    wall_hours: Real | None = Field(default=None, gt=0)
+    """Hours that one launch may take; the next launch has as many again."""
+    max_failures: int | None = Field(default=None, ge=1)
+    """Failed trials at which a launch ends; those of earlier launches count until they are retried."""
 
 
 class ConditionEntry(StrictModel):

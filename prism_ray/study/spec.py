@@ -56,10 +56,16 @@ class Budget:
     """Limits of a study; None is no limit.
 
     Attributes:
-        max_trials: most trials that it may have.
+        max_trials: most trials that it may have; a study with more is refused.
+        gpu_hours: GPU-hours that its trials may hold GPUs, over all launches and whatever came of it.
+        wall_hours: hours that one launch may take.
+        max_failures: failed trials at which a launch ends; those of earlier launches count until they are retried.
     """
 
     max_trials: int | None = None
+    gpu_hours: float | None = None
+    wall_hours: float | None = None
+    max_failures: int | None = None
 
 
 @dataclass(frozen=True)
