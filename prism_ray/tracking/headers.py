@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+CLAIMS_CHANGED_TAG = "prism.claims_changed"
+"""Tag of a parent run: `true` where a later launch claimed something else than the first."""
+
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
