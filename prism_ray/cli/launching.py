@@ -31,6 +31,11 @@ def launch(study: Study, settings: StudySettings) -> int:
     print(f"{outcome.n_finished} of {outcome.n_trials} trials are finished ({outcome.n_found} before this launch)")
     for label, reason in outcome.failures.items():
         print(f"FAILED {label}: {reason}")
+    if outcome.repeating:
+        retry = f"prism-ray retry {study.name} --failed"
+        print(f"{len(outcome.repeating)} of these would fail the same way and are not run again; `{retry}` does it")
+    if outcome.stop is not None and outcome.is_stopped:
+        print(f"STOPPED with {outcome.n_left} trials left to do: {outcome.stop.reason}")
     if outcome.n_finished:
         report = write_report(settings.tracking_uri, study.name, settings.storage / "reports" / study.name)
         print(report.text)

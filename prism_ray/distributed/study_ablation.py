@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from prism_ray.distributed.launch import Launch, StudyOutcome
-from prism_ray.distributed.trial import TrialTask
+from prism_ray.distributed.trial import TrialTask, failed_for_good
 from prism_ray.distributed.trial_queue import GivenTrials
 from prism_ray.study.designs import expand
 from prism_ray.training.record import read_record
@@ -35,16 +35,18 @@ def run_ablation(launch: Launch) -> StudyOutcome:
     tasks = {task.trial_id: task for task in map(launch.maker.make, expand(study))}
     found = {trial_id for trial_id, task in tasks.items() if read_record(task.folder) is not None}
     launch.track_finished(tasks[trial_id] for trial_id in tasks if trial_id in found)
-    missing = tuple(trial_id for trial_id in tasks if trial_id not in found)
+    missing = tuple(name for name, task in tasks.items() if name not in found and not failed_for_good(task))
     launch.begin(tasks.values(), len(tasks), len(found))
+    failed: dict[str, str] = {}
     if missing:
-        launch.run(
+        failed = launch.run(
             GivenTrials(missing),
             lambda maker: FixedTasks({name: replace(tasks[name], loading=maker.loading) for name in missing}),
             [
                 study.with_place(arm.config, study.seeds[0], fold, cell_type)
                 for arm, cell_type, fold in product(study.arms, study.cell_types, study.folds)
             ],
+            known=tuple(tasks.values()),
         )
         launch.track_finished(tasks.values())
-    return launch.outcome(tasks.values(), len(found))
+    return launch.outcome(tasks.values(), len(found), failed)

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping
 from itertools import product
 
 import prism_ray.store
+from prism_ray.distributed.driver import only_driver
 from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
 from prism_ray.distributed.networks import network_lines
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.run_check import run_faults
+from prism_ray.distributed.stop_request import clear_stop, signals_stop
 from prism_ray.distributed.study_ablation import run_ablation
 from prism_ray.distributed.study_search import run_search
 from prism_ray.errors import ConfigError, FaultList
@@ -21,7 +23,7 @@ from prism_ray.store import Store
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.study.spec import Study
 from prism_ray.study.store_check import check_against_store
-from prism_ray.tracking import MlflowTracker, Status, StudyHeader, source_tags
+from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, source_tags
 
 RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {"ablation": run_ablation, "search": run_search}
 """What runs a checked and tracked launch, by the study's kind."""
@@ -30,18 +32,30 @@ RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {"ablation": run_abla
 def run_study(study: Study, settings: StudySettings, progress: Progress) -> StudyOutcome:
     """Run what is missing of a study; trials that have a record are not run again.
 
+    SIGINT or SIGTERM to a process whose main thread this is, or a request in the study's folder (`request_stop`), ends
+    it in an orderly way: running trials keep their checkpoints, and the next launch goes on from them.
+
     Raises:
+        BusyError: another process runs the study.
         PrismRayError: anything that makes the study impossible, before a trial starts.
     """
     store = check_launch(study, settings)
     progress.announce(network_lines(study, store))
+    folder = settings.study_folder(study.name)
+    with only_driver(folder, study.name):
+        clear_stop(folder)
+        return _run_tracked(study, settings, progress, store)
+
+
+def _run_tracked(study: Study, settings: StudySettings, progress: Progress, store: Store) -> StudyOutcome:
     tracker = MlflowTracker(settings.tracking_uri, background=True)
     tags = source_tags(settings.source_folder)
     parent = tracker.open_study(study_header(study, store.digest, settings.command, tags), {"study.yaml": study.path})
     launch = Launch(study, settings, store, tracker, progress, TaskMaker(settings, store.digest, parent, tags))
     status: Status = "KILLED"
     try:
-        outcome = RUN_KIND[study.kind](launch)
+        with signals_stop(launch.folder):
+            outcome = RUN_KIND[study.kind](launch)
         status = outcome.status
     finally:
         tracker.close_study(parent, status, {})
@@ -78,6 +92,7 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
         metric=study.report_metric.replace("val/", "best/"),
         direction=direction,
         curve=study.curve,
+        expectations=tuple(Expected(one.arm, one.than, one.to_be, one.margin) for one in study.expectations),
         seeds=study.seeds,
         folds=study.folds,
         n_trials=study.n_trials,

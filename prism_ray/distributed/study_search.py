@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from prism_ray.distributed.launch import Launch, StudyOutcome, TaskMaker
@@ -12,6 +13,10 @@ from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.trial import TrialTask
 from prism_ray.study.designs import proposed_trial
 from prism_ray.study.spec import Study
+
+JOURNAL_NAME = "optuna.journal"
+LOCK_SUFFIX = ".lock"
+"""Of Optuna's lock beside its journal."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +36,26 @@ def run_search(launch: Launch) -> StudyOutcome:
     study = launch.study
     assert study.search is not None
     launch.folder.mkdir(parents=True, exist_ok=True)
-    searcher = StudySearcher(study, launch.folder / "optuna.journal", launch.maker.data_digest)
+    journal = launch.folder / JOURNAL_NAME
+    # This is the only driver: a lock that is there was left by one that was killed, and Optuna would wait for it.
+    Path(f"{journal}{LOCK_SUFFIX}").unlink(missing_ok=True)
+    searcher = StudySearcher(study, journal, launch.maker.data_digest)
     n_found = searcher.n_complete
     source = ProposedTasks(study, launch.maker)
     proposed = [source.task({"values": values}) for values in searcher.proposals()]
     launch.begin(proposed, study.search.n_trials, n_found)
+    failed: dict[str, str] = {}
     if n_found < study.search.n_trials:
-        launch.run(
+        failed = launch.run(
             searcher,
             lambda maker: ProposedTasks(study, maker),
             [
                 study.with_place(config, study.seeds[0], fold, cell_type)
                 for config, cell_type, fold in product(study.search_extremes(), study.cell_types, study.folds)
             ],
+            known=proposed,
             any_between=True,
         )
     tasks = [source.task({"values": values}) for values in searcher.proposals()]
     launch.track_finished(tasks)
-    return launch.outcome(tasks, n_found)
+    return launch.outcome(tasks, n_found, failed)

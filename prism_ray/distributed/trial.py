@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import ray
+
 import prism_ray.store
 from prism_ray.config import RunConfig
+from prism_ray.distributed.attempts import Ending, begin_attempt, deaths, died_text, end_attempt
+from prism_ray.distributed.claim import claim_trial
+from prism_ray.distributed.failures import ProcessDiedError, forget_failure, note_failure, read_failure
+from prism_ray.distributed.lease import LeaseLostError
 from prism_ray.distributed.loading import Loading, gene_source
 from prism_ray.distributed.progress_note import ProgressWriter
 from prism_ray.distributed.resources import TrialResources
-from prism_ray.errors import PrismRayError
+from prism_ray.distributed.retries import RetryPolicy
 from prism_ray.splits import Split
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.tracking import JOURNAL_NAME, MlflowTracker, NullTracker, Status, Tracker, TrialHeader, TrialLog
-from prism_ray.training.checkpoint import CHECKPOINT_NAME
+from prism_ray.training.checkpoint import CHECKPOINT_NAME, saved_step
 from prism_ray.training.loop import memory_metrics, train
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import TrialRecord, read_record, write_record
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneSource
 
-FAILURE_NAME = "failure.json"
 _LOADING_TAG = "prism.loading"
 
 
@@ -44,6 +49,9 @@ class TrialTask:
         resources: what it takes.
         tags: more tags of its run.
         loading: how it gets its genes.
+        launch: launch of the study that runs it; deaths are counted by it.
+        study_folder: folder of the study, where a request to stop would be; None where nobody can ask.
+        retry: how often it may be started again.
     """
 
     study: str
@@ -58,6 +66,14 @@ class TrialTask:
     resources: TrialResources = field(default_factory=TrialResources)
     tags: Mapping[str, str] = field(default_factory=dict)
     loading: Loading = field(default_factory=Loading)
+    launch: str = ""
+    study_folder: Path | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs that it holds, over all its workers."""
+        return self.resources.n_workers * self.resources.gpus_per_worker
 
     def header(self) -> TrialHeader:
         """What a tracker is told of the trial."""
@@ -119,33 +135,72 @@ def run_trial(
 ) -> TrialRecord | None:
     """Train one trial in this process, as one of its workers, and record it.
 
-    A trial that has a record is not trained again. Rank 0 returns the record, the other ranks None.
+    A trial that has a record is not trained again. Rank 0 returns the record, the other ranks None. Rank 0 alone works
+    in the trial's folder: where another process does, it waits for its record or its end.
 
     Args:
         on_validation: called by rank 0 after each validation with its metrics and the finished steps.
         iterator: this worker's part of the pipeline, where several workers stream their genes.
 
     Raises:
-        RunInterruptedError: the process was told to end, and saved a checkpoint.
-        PrismRayError: what makes this trial impossible, its input or its loss; noted in its folder too.
+        RunInterruptedError: the process or the study was told to end, and a checkpoint was saved.
+        PrismRayError: what makes this trial impossible, its input or its loss. Like anything else that is raised, it is
+            noted in the trial's folder.
     """
     record = read_record(task.folder)
     if record is not None:
         return record
-    try:
-        store = prism_ray.store.open(task.store)
-        source = gene_source(task.loading, store, task.config, placement.n_workers, iterator)
-        split = store.folds.split(task.config.data.fold, source.genes.chrom)
-        if placement.rank > 0:
-            train(task.config, source, split, folder=task.folder, placement=placement)
-            return None
+    if placement.rank > 0:
+        source, split = _genes(task, placement, iterator)
+        train(task.config, source, split, folder=task.folder, placement=placement)
+        return None
+    claim = claim_trial(task.folder, f"study {task.study}, trial {task_label(task)}", task.study_folder)
+    if isinstance(claim, TrialRecord):
+        return claim
+    with claim, _attempted(task):
+        placement = replace(placement, end_asked=claim.end_asked)
+        source, split = _genes(task, placement, iterator)
         return _run_and_record(task, source, split, placement, on_validation)
-    except RunInterruptedError:
-        raise  # nothing is wrong: it goes on when it is started again
-    except PrismRayError as problem:
-        if placement.rank == 0:
-            note_failure(task, problem)
+
+
+def _genes(task: TrialTask, placement: Placement, iterator: Any) -> tuple[GeneSource, Split]:
+    store = prism_ray.store.open(task.store)
+    source = gene_source(task.loading, store, task.config, placement.n_workers, iterator)
+    return source, store.folds.split(task.config.data.fold, source.genes.chrom)
+
+
+@contextmanager
+def _attempted(task: TrialTask) -> Iterator[None]:
+    """Inside, this process trains the trial: the attempt is noted, and how it ended.
+
+    Raises:
+        ProcessDiedError: it died too often in this launch.
+    """
+    folder = task.folder
+    how: Ending = "failed"
+    try:
+        node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
+        step = saved_step(folder)
+        attempts = begin_attempt(folder, task.study, task.launch, node=node, gpus=task.gpus, first_step=step)
+        n_deaths = deaths(attempts, task.launch)
+        if n_deaths > task.retry.retries:
+            raise ProcessDiedError(died_text(n_deaths, attempts))
+        yield
+        how = "finished"
+    except LeaseLostError:
+        how = ""  # the folder is another's now
         raise
+    except (RunInterruptedError, KeyboardInterrupt, SystemExit):
+        how = "interrupted"
+        raise
+    except Exception as problem:
+        note_failure(folder, task.trial_id, problem)
+        raise
+    finally:
+        if how:
+            # On a full disk the note is lost; the next attempt finds this one open and closes it.
+            with suppress(OSError):
+                end_attempt(folder, how, task.config.training.n_steps if how == "finished" else saved_step(folder))
 
 
 def _run_and_record(
@@ -213,25 +268,10 @@ def publish_record(task: TrialTask, record: TrialRecord, tracker: Tracker) -> No
     log.finish("FINISHED")
 
 
-def note_failure(task: TrialTask, problem: Exception) -> None:
-    """Leave the reason of a failure in the trial's folder, for the study's summary."""
-    task.folder.mkdir(parents=True, exist_ok=True)
-    content = {"trial_id": task.trial_id, "kind": type(problem).__name__, "reason": str(problem)}
-    (task.folder / FAILURE_NAME).write_text(json.dumps(content, indent=1))
-
-
-def forget_failure(folder: Path) -> None:
-    """Remove the reason of an earlier attempt's failure, which is not that of this one."""
-    (folder / FAILURE_NAME).unlink(missing_ok=True)
-
-
-def read_failure(folder: Path) -> str | None:
-    """Reason of the trial's last failure; None where it has not failed."""
-    try:
-        content = json.loads((folder / FAILURE_NAME).read_text())
-    except FileNotFoundError:
-        return None
-    return f"{content['kind']}: {content['reason']}"
+def failed_for_good(task: TrialTask) -> bool:
+    """Whether a trial has failed in a way that would repeat itself, so that it is run again only when asked for."""
+    failure = read_failure(task.folder)
+    return failure is not None and failure.repeats and read_record(task.folder) is None
 
 
 def task_label(task: TrialTask) -> str:

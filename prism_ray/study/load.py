@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from prism_ray.config import RunConfig
 from prism_ray.documents import Document, read_document
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
 from prism_ray.study import checks
-from prism_ray.study.arms import arm_faults, baseline_arm, build_arms, varied_settings
+from prism_ray.study.arms import arm_faults, baseline_arm, build_arms, plan_arms, varied_settings
+from prism_ray.study.expectations import Expectation, build_expectations
 from prism_ray.study.patches import apply_patch, in_document
 from prism_ray.study.schema import SmokeEntry, StudyEntry, read_entry
 from prism_ray.study.search_space import build_search
@@ -137,13 +138,24 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
         cell_types=(smoke.cell_types if smoke is not None else None) or entry.cell_types,
         objective=Objective(entry.objective.metric, entry.objective.direction),
         report_metric=entry.report_metric,
-        budget=Budget(entry.budget.max_trials),
+        budget=Budget(**entry.budget.model_dump()),
         search=search,
+        expectations=_expectations(draft, kept),
         overrides=dict(overrides),
         is_smoke=is_scaled,
     )
     checks.size_faults(document, study, faults)
     return study
+
+
+def _expectations(draft: _Draft, kept: Sequence[str] | None) -> tuple[Expectation, ...]:
+    """Claims about the arms that this scale keeps."""
+    entry = draft.entry
+    if entry.kind == "search" or draft.broken & {"kind", "arms", "design", "baseline_arm"}:
+        return ()
+    references = {plan.name: baseline_arm(entry) or plan.name for plan in plan_arms(entry)}
+    claims = build_expectations(draft.document, entry.expect, references, draft.faults)
+    return tuple(one for one in claims if kept is None or {one.arm, one.than} <= set(kept))
 
 
 def _baseline(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]) -> RunConfig | None:

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from prism_ray.config import Name, Real
 from prism_ray.documents import Document, Place, StrictModel, faults_of, lists_to_tuples
 from prism_ray.errors import FaultList
+from prism_ray.study.expectations import ExpectEntry
 from prism_ray.study.space import DOMAIN_NAMES, Domain, domain_from_json
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -91,6 +92,13 @@ class BudgetEntry(StrictModel):
 
     max_trials: int | None = Field(default=None, ge=1)
     """Most trials; more are refused at load."""
+    gpu_hours: Real | None = Field(default=None, gt=0)
+    """GPU-hours that trials may hold GPUs, over all launches. At this cap, as at the next two, no trial is started any
+    more, running ones save and end, and the study goes on once the cap is raised."""
+    wall_hours: Real | None = Field(default=None, gt=0)
+    """Hours that one launch may take; the next launch has as many again."""
+    max_failures: int | None = Field(default=None, ge=1)
+    """Failed trials at which a launch ends; those of earlier launches count until they are retried."""
 
 
 class ConditionEntry(StrictModel):
@@ -227,6 +235,8 @@ class StudyEntry(StrictModel):
     """ablation: how arms are made."""
     curve: Name | None = None
     """Numeric setting on the report's x axis."""
+    expect: tuple[ExpectEntry, ...] = ()
+    """Claims about arms, which the report judges by their runs."""
     seeds: tuple[Seed, ...]
     """Training seeds; the published ones are 2, 22, 222, 2222, 22222."""
     folds: tuple[Name, ...]

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from prism_ray.config import RunConfig, patched
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
+from prism_ray.study.expectations import Expectation
 from prism_ray.study.identity import RESULTS_VERSION, trial_id
 from prism_ray.study.space import Dimension, Subset
 
@@ -56,10 +57,16 @@ class Budget:
     """Limits of a study; None is no limit.
 
     Attributes:
-        max_trials: most trials that it may have.
+        max_trials: most trials that it may have; a study with more is refused.
+        gpu_hours: GPU-hours that its trials may hold GPUs, over all launches and whatever came of it.
+        wall_hours: hours that one launch may take.
+        max_failures: failed trials at which a launch ends; those of earlier launches count until they are retried.
     """
 
     max_trials: int | None = None
+    gpu_hours: float | None = None
+    wall_hours: float | None = None
+    max_failures: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,7 @@ class Study:
         baseline_arm: name of the arm that others are compared with; None for a search.
         changes: settings that arms mean to change; no arm changes another.
         curve: setting on the report's x axis, or None.
+        expectations: claims about its arms, which the report judges.
         seeds: training seeds; every arm has all of them, so that arms can be compared seed by seed.
         folds: names of the folds.
         cell_types: names of the cell types.
@@ -167,6 +175,7 @@ class Study:
     report_metric: str
     budget: Budget = Budget()
     search: Search | None = None
+    expectations: tuple[Expectation, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     is_smoke: bool = False
 

@@ -9,7 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from prism_ray.tracking.addresses import default_tracking_uri, redact, resolve_tracking_uri, with_credentials
-from prism_ray.tracking.headers import NullTracker, Status, StudyHeader, Tracker, TrialHeader, TrialLog
+from prism_ray.tracking.headers import (
+    CLAIMS_CHANGED_TAG,
+    Expected,
+    NullTracker,
+    Status,
+    StudyHeader,
+    Tracker,
+    TrialHeader,
+    TrialLog,
+)
 from prism_ray.tracking.source_state import source_tags
 
 if TYPE_CHECKING:
@@ -38,8 +47,10 @@ _LOADED_AT_FIRST_USE = {
 }
 
 __all__ = [
+    "CLAIMS_CHANGED_TAG",
     "JOURNAL_NAME",
     "Delivered",
+    "Expected",
     "MlflowTracker",
     "NullTracker",
     "Status",

@@ -108,7 +108,7 @@ def train(
     Raises:
         ConfigError: the training genes do not fill a batch, or the batch does not divide among the workers.
         TrainingError: the loss is no longer a number, or a single gene does not fit in memory.
-        RunInterruptedError: SIGTERM came; the checkpoint in `folder` is of the step before this error.
+        RunInterruptedError: SIGTERM came, or the placement says so; the checkpoint in `folder` is of the step before.
         CheckpointError: the checkpoint in `folder` is damaged or of another run.
         StoreError: a source that reads while the run trains found a damaged file.
     """
@@ -146,8 +146,9 @@ def _train_steps(run: _Run, shares: Iterator[GeneArrays], folder: Path | None, t
             _validate(run)
         due = placement.checkpoint_every_steps and run.step % placement.checkpoint_every_steps == 0
         asked = placement.checkpoint_asked is not None and placement.checkpoint_asked()
+        ended = told_to_end() or (placement.end_asked is not None and placement.end_asked())
         # Any of the workers may be told, and all must end at the same step.
-        end, asked = any_worker([told_to_end(), asked], placement)
+        end, asked = any_worker([ended, asked], placement)
         if folder is not None and placement.rank == 0 and (validated or due or asked or end):
             _save(run, folder)
         if end:
@@ -237,7 +238,7 @@ def _train_step(run: _Run, share: GeneArrays) -> None:
         group["lr"] = rate
     run.optimizer.zero_grad(set_to_none=True)
     before = run.gradients.micro_batch, run.gradients.checkpointing
-    losses = run.gradients.compute(share)
+    losses = run.gradients.compute(share, run.step)
     if not math.isfinite(float(losses[0])):
         raise TrainingError(
             f"the loss is {float(losses[0])} at step {run.step + 1} (learning rate {rate:.3g}); "

@@ -45,6 +45,8 @@ class Placement:
             once, activations kept. The same values, in less of the CPU's time.
         checkpoint_asked: whether a checkpoint is wanted after this step, as before a node is taken away. Called once
             a step by every worker; None where nobody asks.
+        end_asked: whether the run is to end after this step, with a checkpoint. Called once a step; None where nobody
+            asks. What it raises ends the run without a checkpoint.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -55,3 +57,4 @@ class Placement:
     checkpoint_activations: bool = False
     cuda_graphs: bool = True
     checkpoint_asked: Callable[[], bool] | None = None
+    end_asked: Callable[[], bool] | None = None
