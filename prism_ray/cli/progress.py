@@ -147,6 +147,8 @@ class StudyProgress:
 
     def _left_text(self) -> str:
         """How long the rest takes, in words; looked at anew now and then."""
+        if not self._running:
+            return ""
         if time.monotonic() - self._looked >= _LOOK_S:
             self._looked = time.monotonic()
             left_s = self._time_left()

@@ -8,7 +8,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 def duration_text(seconds: float) -> str:
     """A length of time in its two largest units: `2 d 3 h`, `4 min 10 s`, `0 s`."""
     left = max(0, round(seconds))
-    parts = []
+    parts: list[str] = []
     for size, unit in _UNITS:
         number, left = divmod(left, size)
         if number or parts:

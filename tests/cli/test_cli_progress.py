@@ -37,7 +37,7 @@ def test_a_log_has_plain_lines_on_stderr(capsys: pytest.CaptureFixture[str], mon
         "         n0 seed 2 fold_1 started",
         "         n[2] seed 2 fold_1 started",
         "[  3/6] n0 seed 2 fold_1 finished in 0 s: val/mse nan, test/mse 0.1000",
-        "         3 done, 1 running",
+        "         3 done, 1 running, about 0 s left",
         "         n[2] seed 2 fold_1 started again",
         "[  4/6] n[2] seed 2 fold_1 finished in 0 s: val/mse 0.2500, test/mse 0.5000",
         "         4 done, 0 running, best val/mse 0.2500 (n[2] seed 2 fold_1)",
@@ -94,7 +94,7 @@ def test_long_lines_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
     with progress:
         progress.begin(1, 0)
         progress.failed("n0", "word " * 100)
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 3
 
 
 def test_a_terminal_has_a_bar_with_the_best_value(monkeypatch: pytest.MonkeyPatch) -> None:
