@@ -41,7 +41,7 @@ FLAGS: dict[str, set[str]] = {
         *("--device", "--workers", "--address", "--tracking-uri"),
     },
     "run": {"--store", "--storage", "--tracking-uri", "--smoke", "--max-concurrent", *RESOURCES},
-    "report": {"--storage", "--tracking-uri", "--out"},
+    "report": {"--storage", "--tracking-uri", "--out", "--against", "--mixed"},
     "doctor": {"--json"},
     # A checkpoint of the published implementation does not say all of its settings.
     "import-checkpoint": {"--out", "--signals", "--centre-bp", "--weight-activation", "--average"},
