@@ -81,13 +81,15 @@ def baseline_arm(entry: StudyEntry) -> str | None:
 def build_arms(
     document: Document,
     entry: StudyEntry,
-    baseline: RunConfig,
+    baseline: RunConfig | None,
     kept: Sequence[str] | None,
     faults: FaultList,
 ) -> tuple[Arm, ...]:
     """Arms with their settings; those with a fault are left out, and their faults added to `faults`.
 
     Args:
+        baseline: settings that the arms change; None where these have faults: arms are then checked on the defaults, so
+            that their own faults are said in the same go, and not against each other.
         kept: names of the arms that are kept, or None for all.
     """
     placed = _placed(entry)
@@ -95,10 +97,11 @@ def build_arms(
         placed = [arm for arm in placed if arm.plan.name in kept]
     arms = []
     for arm in placed:
-        config = _config(document, entry, baseline, arm, faults)
+        config = _config(document, entry, baseline or RunConfig(), arm, faults)
         if config is not None:
             arms.append(Arm(arm.plan.name, dict(arm.plan.patch), arm.plan.reason, config))
-    _check_different(document, arms, {arm.plan.name: arm.place for arm in placed}, faults)
+    if baseline is not None:
+        _check_different(document, arms, {arm.plan.name: arm.place for arm in placed}, faults)
     return tuple(arms)
 
 
