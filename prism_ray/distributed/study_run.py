@@ -22,7 +22,7 @@ from prism_ray.store import Store
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.study.spec import Study
 from prism_ray.study.store_check import check_against_store
-from prism_ray.tracking import MlflowTracker, Status, StudyHeader, source_tags
+from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, source_tags
 
 RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {"ablation": run_ablation, "search": run_search}
 """What runs a checked and tracked launch, by the study's kind."""
@@ -84,6 +84,7 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
         metric=study.report_metric.replace("val/", "best/"),
         direction=direction,
         curve=study.curve,
+        expectations=tuple(Expected(one.arm, one.than, one.to_be, one.margin) for one in study.expectations),
         seeds=study.seeds,
         folds=study.folds,
         n_trials=study.n_trials,

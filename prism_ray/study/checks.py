@@ -14,7 +14,7 @@ from prism_ray.study.patches import OVERRIDES, known_setting
 from prism_ray.study.schema import StudyEntry
 from prism_ray.study.spec import Study
 
-_ABLATION_ONLY = ("arms", "changes", "baseline_arm", "design")
+_ABLATION_ONLY = ("arms", "changes", "baseline_arm", "design", "expect")
 
 
 def kind_faults(document: Document, entry: StudyEntry, broken: frozenset[str], faults: FaultList) -> None:

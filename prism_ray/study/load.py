@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from prism_ray.config import RunConfig
 from prism_ray.documents import Document, read_document
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
 from prism_ray.study import checks
-from prism_ray.study.arms import arm_faults, baseline_arm, build_arms, varied_settings
+from prism_ray.study.arms import arm_faults, baseline_arm, build_arms, plan_arms, varied_settings
+from prism_ray.study.expectations import Expectation, build_expectations
 from prism_ray.study.patches import OVERRIDES, apply_patch, in_document
 from prism_ray.study.schema import SmokeEntry, StudyEntry, read_entry
 from prism_ray.study.search_space import build_search
@@ -141,6 +142,7 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
         report_metric=entry.report_metric,
         budget=Budget(entry.budget.max_trials),
         search=search,
+        expectations=_expectations(draft, kept),
         overrides=dict(overrides),
         is_smoke=is_scaled,
     )
@@ -155,6 +157,16 @@ def _name(stem: str, is_scaled: bool, overrides: Mapping[str, Any]) -> str:
         return name
     text = json.dumps(overrides, sort_keys=True)
     return f"{name}-set-{hashlib.sha256(text.encode()).hexdigest()[:_OVERRIDE_DIGITS]}"
+
+
+def _expectations(draft: _Draft, kept: Sequence[str] | None) -> tuple[Expectation, ...]:
+    """Claims about the arms that this scale keeps."""
+    entry = draft.entry
+    if entry.kind == "search" or draft.broken & {"kind", "arms", "design", "baseline_arm"}:
+        return ()
+    references = {plan.name: baseline_arm(entry) or plan.name for plan in plan_arms(entry)}
+    claims = build_expectations(draft.document, entry.expect, references, draft.faults)
+    return tuple(one for one in claims if kept is None or {one.arm, one.than} <= set(kept))
 
 
 def _baseline(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]) -> RunConfig | None:

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from prism_ray.config import Name, Real
 from prism_ray.documents import Document, Place, StrictModel, faults_of, lists_to_tuples
 from prism_ray.errors import FaultList
+from prism_ray.study.expectations import ExpectEntry
 from prism_ray.study.space import DOMAIN_NAMES, Domain, domain_from_json
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -228,6 +229,8 @@ class StudyEntry(StrictModel):
     """ablation: how arms are made."""
     curve: Name | None = None
     """Numeric setting on the report's x axis."""
+    expect: tuple[ExpectEntry, ...] = ()
+    """Claims about arms, which the report judges by their runs."""
     seeds: tuple[Seed, ...]
     """Training seeds; the published ones are 2, 22, 222, 2222, 22222."""
     folds: tuple[Name, ...]

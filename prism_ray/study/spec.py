@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from prism_ray.config import RunConfig, patched
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
+from prism_ray.study.expectations import Expectation
 from prism_ray.study.identity import RESULTS_VERSION, trial_id
 from prism_ray.study.space import Dimension, Subset
 
@@ -139,6 +140,7 @@ class Study:
         baseline_arm: name of the arm that others are compared with; None for a search.
         changes: settings that arms mean to change; no arm changes another.
         curve: setting on the report's x axis, or None.
+        expectations: claims about its arms, which the report judges.
         seeds: training seeds; every arm has all of them, so that arms can be compared seed by seed.
         folds: names of the folds.
         cell_types: names of the cell types.
@@ -168,6 +170,7 @@ class Study:
     report_metric: str
     budget: Budget = Budget()
     search: Search | None = None
+    expectations: tuple[Expectation, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     is_smoke: bool = False
 
