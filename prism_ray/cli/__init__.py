@@ -26,6 +26,7 @@ from prism_ray.cli import (
     simulate,
     status,
     store,
+    study,
     sync,
     train,
 )
@@ -39,6 +40,7 @@ _COMMANDS = (
     store,
     train,
     predict,
+    study,
     run,
     status,
     resume,

@@ -1,47 +1,88 @@
-"""What `run`, `resume` and `retry` share: a launch with its progress, its summary and its report."""
+"""Flags of the commands that have to do with a study before and while it runs, and what they make of them."""
 
 from __future__ import annotations
 
+import argparse
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prism_ray.cli.options import add_resources, trial_resources
+
 if TYPE_CHECKING:
     from prism_ray.distributed.launch import StudySettings
-    from prism_ray.distributed.study_status import TrialStatus
     from prism_ray.study.spec import Study
 
 
-def launch(study: Study, settings: StudySettings) -> int:
-    """Run a study, print what became of it and where to compare; the exit code."""
-    from prism_ray.cli.progress import Shown, StudyProgress
-    from prism_ray.distributed.study_run import run_study
-    from prism_ray.report.build import write_report
-
-    print(f"{study.name}: {study.question}", file=sys.stderr)
-    shown = Shown(
-        metric=study.objective.metric,
-        direction=study.objective.direction,
-        report_metric=study.report_metric,
-        workers=settings.resources.n_workers,
-        look=lambda label: running_trial(settings.storage, study.name, label),
+def add_study(parser: argparse.ArgumentParser) -> None:
+    """Add which study is meant, at which scale, with which settings replaced."""
+    parser.add_argument("study", metavar="STUDY", help="study file, or the name of one under search_spaces/")
+    parser.add_argument("--smoke", action="store_true", help="the study's own small scale: minutes on a laptop")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="assignments",
+        metavar="PATH=VALUE",
+        help="replace a setting of the baseline that the study does not vary; repeat it. What is run is then another "
+        "experiment, named STUDY-set-...",
     )
-    with StudyProgress(shown) as progress:
-        outcome = run_study(study, settings, progress)
-    print(f"{outcome.n_finished} of {outcome.n_trials} trials are finished ({outcome.n_found} before this launch)")
-    for label, reason in outcome.failures.items():
-        print(f"FAILED {label}: {reason}")
-    if outcome.repeating:
-        retry = f"prism-ray retry {study.name} --failed"
-        print(f"{len(outcome.repeating)} of these would fail the same way and are not run again; `{retry}` does it")
-    if outcome.stop is not None and outcome.is_stopped:
-        print(f"STOPPED with {outcome.n_left} trials left to do: {outcome.stop.reason}")
-    if outcome.n_finished:
-        report = write_report(settings.tracking_uri, study.name, settings.storage / "reports" / study.name)
-        print(report.text)
-        print(f"report    {report.html}")
-    print(f"compare   {ui_line(settings.tracking_uri)}")
-    return outcome.exit_code
+
+
+def add_launch(parser: argparse.ArgumentParser) -> None:
+    """Add where a study runs, on what, and where it is tracked."""
+    parser.add_argument("--store", type=Path, required=True, help="feature store to train on")
+    parser.add_argument(
+        "--storage",
+        type=Path,
+        help="folder for trials, checkpoints and reports, seen by every node (default ./results)",
+    )
+    parser.add_argument(
+        "--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else an SQLite file in the storage folder)"
+    )
+    parser.add_argument("--max-concurrent", type=int, help="trials at once (default: as many as fit)")
+    add_resources(parser)
+
+
+def asked_study(args: argparse.Namespace) -> Study:
+    """The study that the flags name."""
+    from prism_ray.study.overrides import load_overridden
+
+    return load_overridden(args.study, args.assignments, smoke=args.smoke)
+
+
+def launch_settings(args: argparse.Namespace) -> StudySettings:
+    """Where and how a study runs, by the flags.
+
+    Raises:
+        InputError: what cannot be, with all reasons.
+    """
+    storage = workspace(args.storage, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
+    from prism_ray.distributed.launch import StudySettings
+    from prism_ray.tracking import resolve_tracking_uri
+
+    return StudySettings(
+        store=args.store.absolute(),
+        storage=storage,
+        tracking_uri=resolve_tracking_uri(args.tracking_uri, storage),
+        resources=trial_resources(args),
+        max_concurrent=args.max_concurrent,
+        address=args.address,
+        loading=args.loading,
+        command=f"prism-ray {shlex.join(sys.argv[1:])}",
+    )
+
+
+def say_study(study: Study) -> None:
+    """Say on stderr what is asked, and what this launch replaces."""
+    print(f"{study.name}: {study.question}", file=sys.stderr)
+    if study.overrides:
+        print(
+            f"replaced: {study.overrides_text}; results are kept apart from {study.path.stem}'s, as {study.name}",
+            file=sys.stderr,
+        )
 
 
 def workspace(given: Path | None, tracking_uri: str | None) -> Path:
@@ -63,24 +104,3 @@ def workspace(given: Path | None, tracking_uri: str | None) -> Path:
             faults.add("--tracking-uri", f"{tracking_uri}: {lost}", "give sqlite:////ABSOLUTE/PATH or a server")
         faults.raise_if_any(InputError)
     return (given or Path("results")).absolute()
-
-
-def running_trial(storage: Path, study: str, label: str) -> TrialStatus | None:
-    """Status of the trial of a label in the last launch of a study; None where it is not known."""
-    import time
-
-    from prism_ray.distributed.launch_note import read_launch
-    from prism_ray.distributed.study_status import trial_status
-
-    note = read_launch(storage, study)
-    found = next((trial for trial in note.trials if trial.label == label), None)
-    return None if found is None else trial_status(storage, found, note, time.time())
-
-
-def ui_line(tracking_uri: str) -> str:
-    """How to open the tracking store."""
-    from prism_ray.tracking import redact
-
-    if tracking_uri.startswith("http"):
-        return f"open {redact(tracking_uri)}"
-    return f"mlflow ui --backend-store-uri {redact(tracking_uri)}    then open http://127.0.0.1:5000"

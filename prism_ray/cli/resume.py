@@ -55,7 +55,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run_resume(args: argparse.Namespace) -> int:
     """Go on with the last launch; the exit code of `run`."""
-    from prism_ray.cli.launching import launch, workspace
+    from prism_ray.cli.launching import workspace
+    from prism_ray.cli.running import launch
     from prism_ray.distributed.study_control import resumed_launch
 
     storage = workspace(args.storage, args.tracking_uri)
@@ -67,7 +68,8 @@ def run_resume(args: argparse.Namespace) -> int:
 
 def run_retry(args: argparse.Namespace) -> int:
     """Forget the failures and go on; the exit code of `run`."""
-    from prism_ray.cli.launching import launch, workspace
+    from prism_ray.cli.launching import workspace
+    from prism_ray.cli.running import launch
     from prism_ray.distributed.study_control import retried_launch
 
     storage = workspace(args.storage, args.tracking_uri)

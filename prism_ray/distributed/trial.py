@@ -26,7 +26,8 @@ from prism_ray.tracking import JOURNAL_NAME, MlflowTracker, NullTracker, Status,
 from prism_ray.training.checkpoint import CHECKPOINT_NAME, saved_step
 from prism_ray.training.loop import memory_metrics, train
 from prism_ray.training.preemption import RunInterruptedError
-from prism_ray.training.record import TrialRecord, read_record, write_record
+from prism_ray.training.record import TrialRecord, read_record
+from prism_ray.training.recording import write_record
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneSource
 
