@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
+import prism_ray.store
 from prism_ray.cli import main
 from prism_ray.distributed import study_control as module
 from prism_ray.distributed.in_process import InProcessBackend
@@ -20,10 +22,14 @@ from prism_ray.distributed.study_control import cancel_study, resumed_launch, re
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.study_status import study_status
 from prism_ray.errors import BusyError, InputError, TrackingError
+from prism_ray.study.designs import expand
 from prism_ray.study.load import load_study
 from prism_ray.study.spec import Study
 from prism_ray.tracking import MlflowTracker, fetch_study, fetch_trials
-from tests.distributed.conftest import Told
+from prism_ray.training.loop import train
+from prism_ray.training.record import read_record
+from prism_ray.training.reporter import Placement
+from tests.distributed.conftest import TINY, Told
 from tests.distributed.workspaces import done, held, launch, write
 from tests.tracking_support import STUDY, fresh_store, trial_header
 
@@ -61,6 +67,82 @@ def test_a_launch_notes_all_that_it_takes_to_go_on(make_study: MakeStudy, here: 
     assert (outcome.n_found, outcome.n_finished) == (2, 2)
     # The note of the resumed launch names the file that the user has, not the copy.
     assert read_launch(here.storage, "tiny").study_file == str(study.path)
+
+
+def test_a_search_notes_its_proposals_as_it_makes_them(make_study: MakeStudy, here: StudySettings) -> None:
+    search = {
+        "space": {"model.n_states": {"int_range": [0, 2]}},
+        "sampler": "random",
+        "n_startup_trials": 1,
+        "seed": 7,
+        "n_trials": 2,
+    }
+    without = {"baseline_arm": None, "changes": None, "arms": None, "curve": None, "seeds": [2]}
+    run_study(make_study(kind="search", search=search, baseline=TINY, **without), here, Told())
+    note = read_launch(here.storage, "tiny")
+    assert (note.kind, note.n_trials, len(note.trials)) == ("search", 2, 2)
+    status = study_status(here.storage, "tiny")
+    assert status.counts["done"] == 2
+    assert set(fetch_trials(here.tracking_uri, "tiny")["trial_id"]) == {trial.trial_id for trial in status.trials}
+    # The proposals of the first launch are known to the next from its start.
+    resumed = resumed_launch(here.storage, "tiny")
+    run_study(resumed.study, replace(resumed.settings, backend=InProcessBackend()), Told())
+    assert read_launch(here.storage, "tiny").trials == note.trials
+
+
+def test_a_finished_trial_that_was_not_told_of_is_told_of(make_study: MakeStudy, here: StudySettings) -> None:
+    study = make_study(seeds=[2])
+    run_study(study, here, Told())
+    trials = fetch_trials(here.tracking_uri, "tiny")
+    # As a kill between the record and its delivery leaves it.
+    MlflowClient(here.tracking_uri).set_terminated(trials["run_id"][0], "KILLED")
+    MlflowClient(here.tracking_uri).delete_run(trials["run_id"][1])
+    outcome = run_study(study, here, Told())
+    assert outcome.n_found == 2
+    again = fetch_trials(here.tracking_uri, "tiny")
+    assert again["status"].tolist() == ["FINISHED"] * 2
+    assert again["trial_id"].is_unique
+    assert sorted(again["test/mse"]) == sorted(trials["test/mse"])
+
+
+class Killed(BaseException):
+    """Ends a run from inside, as a kill would."""
+
+
+class DiesAt:
+    """A reporter that ends the run at a step."""
+
+    def report(self, metrics: Mapping[str, float], step: int) -> None:
+        if step == 5:
+            raise Killed
+
+    def validated(self, metrics: Mapping[str, float], step: int) -> None: ...
+
+
+def test_steps_that_a_dead_process_had_not_told_are_told(make_study: MakeStudy, here: StudySettings) -> None:
+    study = make_study(seeds=[2])
+    (trial, *_) = expand(study)
+    store = prism_ray.store.open(here.store)
+    data = trial.config.data
+    arrays = store.load(data.window_bp, data.signals, data.cell_type)
+    folder = here.storage / "trials" / trial.trial_id(store.digest)
+    with pytest.raises(Killed):
+        train(
+            trial.config,
+            arrays,
+            store.folds.split(data.fold, arrays.chrom),
+            folder=folder,
+            reporter=DiesAt(),
+            placement=Placement(checkpoint_every_steps=2),
+        )
+    run_study(study, here, Told())
+    record = read_record(folder)
+    assert record is not None
+    trials = fetch_trials(here.tracking_uri, "tiny").set_index("trial_id")
+    points = MlflowClient(here.tracking_uri).get_metric_history(trials.loc[folder.name, "run_id"], "train/loss")
+    told = {point.step: point.value for point in points}
+    assert told == {int(entry["step"]): entry["train/loss"] for entry in record.history() if "train/loss" in entry}
+    assert sorted(told) == [1, 2, 3, 4, 5, 6]
 
 
 def test_overrides_and_flags_of_a_resumed_launch(make_study: MakeStudy, here: StudySettings, tmp_path: Path) -> None:
