@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.name}: still living after {args.wait:.0f} s: {'; '.join(cancelled.living)}")
         print("they were asked to end and will at their next step; run this again to wait on")
         return 1
-    how = "is cancelled" if cancelled.was_running else "has no driver any more; what it left is closed"
+    how = "is cancelled" if cancelled.was_running else "is not running"
+    if cancelled.was_left:
+        how = "lost its driver; what that left is closed"
     print(f"{args.name} {how}: {counts['done']} of {cancelled.status.n_trials} trials are done")
     if cancelled.problem:
         print(f"its runs in MLflow could not be closed: {cancelled.problem}")

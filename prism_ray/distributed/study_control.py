@@ -97,12 +97,14 @@ class Cancelled:
     Attributes:
         status: of the study afterwards.
         was_running: whether its driver lived.
+        was_left: whether its driver had been killed, so that this closed what it left.
         living: processes that still live.
         problem: why its runs in MLflow could not be closed; empty where they were.
     """
 
     status: StudyStatus
     was_running: bool
+    was_left: bool
     living: tuple[str, ...]
     problem: str = ""
 
@@ -133,16 +135,18 @@ def cancel_study(
     note = read_launch(storage, name)
     folder = study_folder(storage, name)
     was_running = living_holder(folder / DRIVER_NAME) is not None
+    # A driver that ends by itself gives its lease back.
+    was_left = not was_running and (folder / DRIVER_NAME).exists()
     request_stop(folder, f"prism-ray cancel {name}")
     end = time.monotonic() + wait_s
     while (living := _living(study_status(storage, name))) and time.monotonic() < end:
         tell(study_status(storage, name))
         time.sleep(_LOOK_S)
     if living:
-        return Cancelled(study_status(storage, name), was_running, living)
+        return Cancelled(study_status(storage, name), was_running, was_left, living)
     clear_stop(folder)
-    problem = "" if was_running else _close(storage, note, tracking_uri)
-    return Cancelled(study_status(storage, name), was_running, (), problem)
+    problem = _close(storage, note, tracking_uri) if was_left else ""
+    return Cancelled(study_status(storage, name), was_running, was_left, (), problem)
 
 
 def _living(status: StudyStatus) -> tuple[str, ...]:

@@ -131,7 +131,7 @@ def test_cancelled_resumed_killed_and_finished(
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", workspace.tracking_uri)
     assert main(["cancel", "tiny", *at, "--wait", str(PATIENCE_S)]) == 0
-    assert "tiny has no driver any more; what it left is closed" in capsys.readouterr().out
+    assert "tiny lost its driver; what that left is closed" in capsys.readouterr().out
     wait_until_gone(children)
     assert "RUNNING" not in workspace.runs()
     assert not list((workspace.storage / "studies" / "tiny").glob("tune-*"))
@@ -146,7 +146,8 @@ def test_cancelled_resumed_killed_and_finished(
     assert status.driver is None
     # Nothing is left to do, and nothing is done.
     assert main(["cancel", "tiny", *at]) == 0
-    assert "4 of 4 trials are done" in capsys.readouterr().out
+    assert "tiny is not running: 4 of 4 trials are done" in capsys.readouterr().out
+    assert fetch_study(workspace.tracking_uri, "tiny").status == "FINISHED"
 
 
 def wait_until_gone(processes: list[psutil.Process]) -> None:

@@ -221,7 +221,7 @@ def test_what_a_dead_driver_left_is_closed(tmp_path: Path, capsys: pytest.Captur
     parent = left_by_a_dead_driver(tmp_path, uri)
     assert main(["cancel", "tiny", "--storage", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "tiny has no driver any more; what it left is closed: 1 of 2 trials are done" in said
+    assert "tiny lost its driver; what that left is closed: 1 of 2 trials are done" in said
     assert "go on with: prism-ray resume tiny" in said
     assert fetch_study(uri, STUDY.name).status == "KILLED"
     statuses = fetch_trials(uri, STUDY.name, parent_run_id=parent).set_index("arm")["status"]
