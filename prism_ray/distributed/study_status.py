@@ -155,11 +155,11 @@ def study_status(storage: Path, study: str, now: float | None = None) -> StudySt
 def living_holder(lease: Path) -> Holder | None:
     """Who holds a lease and lives, as far as one look can tell; None where nobody does.
 
-    A holder on another machine counts as dead when its lease is old by this machine's clock.
+    On this machine its process is looked for; on another one its lease must be fresh by this machine's clock.
     """
     holder = read_holder(lease)
-    if holder is None or holder.is_seen_dead():
-        return None
+    if holder is None or holder.place == Holder.this_process("").place:
+        return None if holder is None or holder.is_seen_dead() else holder
     try:
         silent_s = time.time() - lease.stat().st_mtime
     except FileNotFoundError:

@@ -34,6 +34,8 @@ def test_every_state_is_told(tmp_path: Path) -> None:
     launch(tmp_path, 8)
     done(tmp_path, 0, 0.25)
     running(tmp_path, 1)
+    # Its process is there, however long it has written nothing.
+    stale(tmp_path / "trials" / "t1" / "lease.json")
     failed(tmp_path, 2)
     progress(tmp_path, 3)
     # Its process died: no such process started then.
