@@ -20,6 +20,7 @@ from prism_ray.distributed.progress_note import PROGRESS_NAME, read_progress
 from prism_ray.distributed.stop_request import StopRequest, read_stop
 from prism_ray.distributed.workspace import LEASE_NAME, read_object, study_folder, trial_folder
 
+# Said again, since the room that writes these files takes seconds to load; a test compares them.
 RESULT_NAME = "result.json"
 CHECKPOINT_NAME = "checkpoint.pt"
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from prism_ray.cli import main
 from prism_ray.cli.words import duration_text
+from prism_ray.distributed import study_status as module
 from prism_ray.distributed.study_status import TrialStatus, study_status, time_left
+from prism_ray.training import checkpoint, record
 from tests.distributed.workspaces import done, held, launch, progress, stale, write
 
 NOW = 1100.0
@@ -66,6 +68,10 @@ def test_every_state_is_told(tmp_path: Path) -> None:
     assert status.trials[6].where == "there, process 42"
     assert status.driver is None
     assert status.worker_hours == pytest.approx(1 / 60)
+
+
+def test_the_files_of_trials_have_the_names_that_training_gives_them() -> None:
+    assert (module.RESULT_NAME, module.CHECKPOINT_NAME) == (record.RESULT_NAME, checkpoint.CHECKPOINT_NAME)
 
 
 def test_a_driver_that_lives_is_seen(tmp_path: Path) -> None:
