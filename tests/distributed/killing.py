@@ -37,7 +37,7 @@ PATIENT = RetryPolicy(retries=20, first_wait_s=0.2, most_wait_s=1.0)
 
 def long_study(folder: Path, **changes: Any) -> Study:
     """Two arms with two seeds, a second or two a trial."""
-    return tiny_study(folder, baseline=LONG, **changes)
+    return tiny_study(folder, **{"baseline": LONG, **changes})
 
 
 def long_settings(store: Path, folder: Path, **changes: Any) -> StudySettings:
@@ -142,7 +142,8 @@ def assert_exactly_once(
         assert attempts[-1].how == "finished"
         first_steps = [attempt.first_step for attempt in attempts]
         assert first_steps == sorted(first_steps), "work that was kept was done again"
-        assert not {file.name for file in record.folder.iterdir()} & {"lease.json", "failure.json", "checkpoint.pt"}
+        left = {file.name for file in record.folder.iterdir()}
+        assert not left & {"lease.json", "failure.json", "checkpoint.pt"}, (left, attempts)
     for folder, step in killed:
         later = [attempt.first_step for attempt in read_attempts(folder) if attempt.first_step >= step]
         assert later, f"{folder.name} did not go on from step {step}"
