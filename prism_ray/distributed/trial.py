@@ -127,8 +127,8 @@ def run_trial(
 ) -> TrialRecord | None:
     """Train one trial in this process, as one of its workers, and record it.
 
-    A trial that has a record is not trained again but tracked for this study. Rank 0 returns the record, the other ranks
-    None. Rank 0 alone works in the trial's folder: where another process does, it waits for its record or its end.
+    A trial that has a record is not trained again but tracked for this study. Rank 0 returns the record, the other
+    ranks None. Rank 0 alone works in the trial's folder: where another process does, it waits for its record or its end.
 
     Args:
         on_validation: called by rank 0 after each validation with its metrics and the finished steps.
