@@ -5,6 +5,7 @@ What is particular to a kind of study is in a file of its own (`study_ablation.p
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from itertools import product
 
@@ -49,7 +50,7 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
 
 def _run_tracked(study: Study, settings: StudySettings, progress: Progress, store: Store) -> StudyOutcome:
     tracker = MlflowTracker(settings.tracking_uri)
-    tags = source_tags(settings.source_folder)
+    tags = {**source_tags(settings.source_folder), **override_tags(study)}
     parent = tracker.open_study(study_header(study, store.digest, settings.command, tags), {"study.yaml": study.path})
     launch = Launch(study, settings, store, tracker, progress, TaskMaker(settings, store.digest, parent, tags))
     status: Status = "KILLED"
@@ -60,6 +61,11 @@ def _run_tracked(study: Study, settings: StudySettings, progress: Progress, stor
     finally:
         tracker.close_study(parent, status, {})
     return outcome
+
+
+def override_tags(study: Study) -> dict[str, str]:
+    """Tag of every run of a launch that replaces settings of its study, as JSON."""
+    return {"prism.overrides": json.dumps(study.overrides, sort_keys=True)} if study.overrides else {}
 
 
 def check_launch(study: Study, settings: StudySettings) -> Store:

@@ -25,7 +25,8 @@ from prism_ray.tracking import MlflowTracker, NullTracker, Status, Tracker, Tria
 from prism_ray.training.checkpoint import saved_step
 from prism_ray.training.loop import memory_metrics, train
 from prism_ray.training.preemption import RunInterruptedError
-from prism_ray.training.record import TrialRecord, read_record, write_record
+from prism_ray.training.record import TrialRecord, read_record
+from prism_ray.training.recording import write_record
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneSource
 
@@ -128,7 +129,7 @@ def run_trial(
     """Train one trial in this process, as one of its workers, and record it.
 
     A trial that has a record is not trained again but tracked for this study. Rank 0 returns the record, the other
-    ranks None. Rank 0 alone works in the trial's folder: where another process does, it waits for its record or its end.
+    ranks None. Rank 0 alone works in the trial's folder: where another process does, it waits for that one's record.
 
     Args:
         on_validation: called by rank 0 after each validation with its metrics and the finished steps.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,12 @@ from prism_ray.errors import ConfigError, FaultList, did_you_mean
 from prism_ray.study import checks
 from prism_ray.study.arms import arm_faults, baseline_arm, build_arms, plan_arms, varied_settings
 from prism_ray.study.expectations import Expectation, build_expectations
-from prism_ray.study.patches import apply_patch, in_document
+from prism_ray.study.patches import OVERRIDES, apply_patch, in_document
 from prism_ray.study.schema import SmokeEntry, StudyEntry, read_entry
 from prism_ray.study.search_space import build_search
 from prism_ray.study.spec import Budget, Objective, Study
 
+_OVERRIDE_DIGITS = 6
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PACKAGED = Path(prism_ray.__file__).parent / "search_spaces"
 _IN_CLONE = Path(prism_ray.__file__).parent.parent / "search_spaces"
@@ -111,24 +114,23 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
     """The study at one scale, or None where its settings have faults, which are added to the draft's."""
     document, entry, faults = draft.document, draft.entry, draft.faults
     baseline = _baseline(draft, smoke, overrides)
-    if baseline is None:
-        # Arms are checked all the same, so that their own faults are said in the same go.
-        baseline = RunConfig()
     is_search = entry.kind == "search" and entry.search is not None
     kept = smoke.arms if smoke is not None else None
     arms = () if is_search or "kind" in draft.broken else build_arms(document, entry, baseline, kept, faults)
     search = None
     if is_search and entry.search is not None:
-        search = build_search(document, entry.search, smoke.search if smoke is not None else None, baseline, faults)
+        search = build_search(
+            document, entry.search, smoke.search if smoke is not None else None, baseline or RunConfig(), faults
+        )
     is_scaled = smoke is not None and bool(smoke.model_fields_set)
     study = Study(
-        name=f"{document.path.stem}-smoke" if is_scaled else document.path.stem,
+        name=_name(document.path.stem, is_scaled, overrides),
         path=document.path,
         question=entry.question,
         claim=entry.claim,
         source=entry.source,
         kind=entry.kind,
-        baseline=baseline,
+        baseline=baseline or RunConfig(),
         arms=arms,
         baseline_arm=None if is_search else baseline_arm(entry),
         changes=() if is_search else varied_settings(entry),
@@ -148,6 +150,15 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
     return study
 
 
+def _name(stem: str, is_scaled: bool, overrides: Mapping[str, Any]) -> str:
+    """Name of a study's experiment: other settings are another experiment, so that nothing of theirs is mixed."""
+    name = f"{stem}-smoke" if is_scaled else stem
+    if not overrides:
+        return name
+    text = json.dumps(overrides, sort_keys=True)
+    return f"{name}-set-{hashlib.sha256(text.encode()).hexdigest()[:_OVERRIDE_DIGITS]}"
+
+
 def _expectations(draft: _Draft, kept: Sequence[str] | None) -> tuple[Expectation, ...]:
     """Claims about the arms that this scale keeps."""
     entry = draft.entry
@@ -165,7 +176,7 @@ def _baseline(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, A
     if smoke is not None:
         config = apply_patch(config or RunConfig(), smoke.patch, in_document(document, ("smoke", "patch")), faults)
     if overrides:
-        config = apply_patch(config or RunConfig(), overrides, lambda path: f"overrides.{path}", faults)
+        config = apply_patch(config or RunConfig(), overrides, lambda path: f"{OVERRIDES}.{path}", faults)
     return config
 
 

@@ -45,9 +45,10 @@ class ArmEntry(StrictModel):
 class DesignEntry(StrictModel):
     """How arms are made."""
 
-    kind: Literal["list", "leave_one_out", "add_one", "factorial", "subsets"] = "list"
-    """`list`: `arms` as they stand; `leave_one_out`, `add_one`: `arms` are parts to take away or to add;
-    `factorial`: every combination of `factors`; `subsets`: every subset of `of`."""
+    kind: Literal["list", "leave_one_out", "add_one", "path", "factorial", "subsets"] = "list"
+    """`list`: `arms` as they stand; `leave_one_out`, `add_one`: `arms` are parts to take away or to add; `path`: parts
+    to add one after the other, each on top of those before; `factorial`: every combination of `factors`;
+    `subsets`: every subset of `of`."""
     factors: dict[str, tuple[Any, ...]] | None = None
     """factorial: dotted path -> its levels."""
     field: Name | None = None

@@ -134,7 +134,8 @@ class Study:
     """A question with all that is needed to answer it.
 
     Attributes:
-        name: name of its experiment; the file's name, with `-smoke` where it is scaled down.
+        name: name of its experiment; the file's name, with `-smoke` where it is scaled down and `-set-` and six
+            digits of what is replaced where a launch replaces settings.
         path: file that it was read from.
         question: what is asked, in a sentence.
         claim: what its source says.
@@ -178,6 +179,11 @@ class Study:
     expectations: tuple[Expectation, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     is_smoke: bool = False
+
+    @property
+    def overrides_text(self) -> str:
+        """What this launch replaces, in a line; empty where it replaces nothing."""
+        return ", ".join(f"{path} = {json.dumps(value)}" for path, value in self.overrides.items())
 
     @property
     def n_trials(self) -> int:
