@@ -6,13 +6,17 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from prism_ray.distributed.attempts import end_attempt
+from prism_ray.distributed.failures import forget_failure
 from prism_ray.distributed.lease import Holder, Lease, take_lease
 from prism_ray.distributed.stop_request import StopWatch
 from prism_ray.distributed.workspace import LEASE_NAME
+from prism_ray.training.checkpoint import CHECKPOINT_NAME
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import RESULT_NAME, TrialRecord, read_record
 
 _CHECK_S = 1.0
+_TIDYING_S = 20.0
 
 
 class TrialClaim:
@@ -55,8 +59,14 @@ def claim_trial(folder: Path, purpose: str, study_folder: Path | None) -> TrialC
     folder.mkdir(parents=True, exist_ok=True)
     stop = None if study_folder is None else StopWatch(study_folder)
 
+    recorded: list[float] = []
+
     def waited_enough(holder: Holder | None) -> bool:
-        return (folder / RESULT_NAME).exists() or (stop is not None and stop() is not None)
+        if not recorded and (folder / RESULT_NAME).exists():
+            recorded.append(time.monotonic())
+        # Whoever wrote the record has things to tidy and to track; it is waited for, but not for long.
+        is_over = bool(recorded) and time.monotonic() - recorded[0] > _TIDYING_S
+        return is_over or (stop is not None and stop() is not None)
 
     lease = take_lease(folder / LEASE_NAME, purpose, waited_enough=waited_enough)
     record = read_record(folder)
@@ -66,5 +76,13 @@ def claim_trial(folder: Path, purpose: str, study_folder: Path | None) -> TrialC
         assert lease is not None
         return TrialClaim(lease, stop)
     if lease is not None:
-        lease.__exit__()
+        with lease:
+            _tidy(folder, record)
     return record
+
+
+def _tidy(folder: Path, record: TrialRecord) -> None:
+    """Do what a process left undone that died just after it had written the record."""
+    (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+    forget_failure(folder)
+    end_attempt(folder, "finished", record.config.training.n_steps)

@@ -190,11 +190,15 @@ class _Watch:
 
 
 def _create(path: Path, holder: Holder) -> bool:
+    """Write the file of a holder where there is none; on a full disk nothing is left of it."""
     try:
         with path.open("x") as file:
             json.dump(asdict(holder), file)
     except FileExistsError:
         return False
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 
@@ -211,7 +215,7 @@ def _take_over(path: Path, holder: Holder, stale_s: float) -> bool:
         if read_holder(path) != dead:
             return False
         temporary = path.with_name(f".{path.name}.{holder.token}")
-        temporary.write_text(json.dumps(asdict(holder)))
+        _create(temporary, holder)
         temporary.replace(path)
         return True
     finally:

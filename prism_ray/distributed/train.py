@@ -18,7 +18,7 @@ from prism_ray.distributed.failures import ProcessDiedError, forget_failure, not
 from prism_ray.distributed.loading import stream_plan
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.streaming import StreamError, steps_dataset
-from prism_ray.distributed.trial import TrialTask, run_trial, task_label
+from prism_ray.distributed.trial import TrialTask, run_trial, taken_over, task_label
 from prism_ray.errors import TrainingError
 from prism_ray.tracking import process_courier
 from prism_ray.training.checkpoint import load_state, saved_step
@@ -121,7 +121,7 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
     # The first of the workers claims the trial, and must not keep the others waiting for long.
     claim = claim_trial(task.folder, f"study {task.study}, trial {task_label(task)}", task.study_folder)
     if isinstance(claim, TrialRecord):
-        return claim
+        return taken_over(task, claim)
     with claim:
         forget_failure(task.folder)
         load_state(task.folder, task.config.fingerprint())

@@ -136,8 +136,8 @@ def run_trial(
 ) -> TrialRecord | None:
     """Train one trial in this process, as one of its workers, and record it.
 
-    A trial that has a record is not trained again. Rank 0 returns the record, the other ranks None. Rank 0 alone works
-    in the trial's folder: where another process does, it waits for its record or its end.
+    A trial that has a record is not trained again but tracked for this study. Rank 0 returns the record, the other
+    ranks None. Rank 0 alone works in the trial's folder: where another process does, it waits for that one's record.
 
     Args:
         on_validation: called by rank 0 after each validation with its metrics and the finished steps.
@@ -148,16 +148,16 @@ def run_trial(
         PrismRayError: what makes this trial impossible, its input or its loss. Like anything else that is raised, it is
             noted in the trial's folder.
     """
-    record = read_record(task.folder)
-    if record is not None:
-        return record
     if placement.rank > 0:
+        record = read_record(task.folder)
+        if record is not None:
+            return record
         source, split = _genes(task, placement, iterator)
         train(task.config, source, split, folder=task.folder, placement=placement)
         return None
     claim = claim_trial(task.folder, f"study {task.study}, trial {task_label(task)}", task.study_folder)
     if isinstance(claim, TrialRecord):
-        return claim
+        return taken_over(task, claim)
     with claim, _attempted(task):
         placement = replace(placement, end_asked=claim.end_asked)
         source, split = _genes(task, placement, iterator)
@@ -259,6 +259,12 @@ def log_history(log: TrialLog, record: TrialRecord) -> None:
     """Give a tracker every metric that a finished trial reported while it trained."""
     for entry in record.history():
         log.log({name: value for name, value in entry.items() if name != "step"}, int(entry["step"]))
+
+
+def taken_over(task: TrialTask, record: TrialRecord) -> TrialRecord:
+    """The record of a trial that another process finished, tracked for this task's study too."""
+    publish_record(task, record, task.tracker())
+    return record
 
 
 def publish_record(task: TrialTask, record: TrialRecord, tracker: Tracker) -> None:

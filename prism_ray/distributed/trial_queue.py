@@ -24,6 +24,7 @@ from prism_ray.distributed.retries import RetryPolicy
 from prism_ray.distributed.searcher import FAILURE_KEY
 from prism_ray.distributed.trial import TaskSource, TrialTask, task_label
 from prism_ray.training.checkpoint import saved_step
+from prism_ray.training.record import read_record
 
 INTERRUPTED_KEY = "interrupted"
 """Key of a trial's last result: why it ended before its end with nothing wrong. Other results lack it."""
@@ -101,7 +102,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self._node_is_lost = node_is_lost
         self._running: dict[str, _Handed] = {}
         self._died: list[_Handed] = []
-        self._is_exhausted = False
+        self._is_exhausted = self._is_told_to_end = False
         self._held_s = 0.0
         # The budget looks at what is held from another thread.
         self._lock = threading.Lock()
@@ -122,7 +123,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A proposal to run now, None where there is none yet, or `FINISHED`."""
-        if self._stopped():
+        if self._is_told_to_end or self._stopped():
             return str(Searcher.FINISHED)
         handed = self._again() or self._new(trial_id)
         if handed is None:
@@ -154,6 +155,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             self._died.append(handed)
             return
         if last.get(INTERRUPTED_KEY):
+            self._is_told_to_end = True  # what a trial is told, the launch is
             self._progress.interrupted(label, last[INTERRUPTED_KEY])
             last = {}
         elif last.get(FAILURE_KEY):
@@ -197,7 +199,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             handed.n_lost += 1
         else:
             handed.n_deaths += 1
-        if attempt is not None:
+        if attempt is not None and read_record(folder) is None:
             end_attempt(folder, "node lost" if lost else "died", saved_step(folder))
 
     def _failed(self, handed: _Handed, reason: str) -> None:

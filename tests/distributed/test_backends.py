@@ -86,7 +86,7 @@ def ran(simulated_store: Path, backend: Backend, tmp_path_factory: pytest.TempPa
 def test_finished_trials_are_told_recorded_and_tracked(ran: Ran) -> None:
     outcome, told = ran.outcome, ran.told
     assert (outcome.n_trials, outcome.n_found, outcome.n_finished) == (4, 0, 4)
-    assert (outcome.failures, outcome.left, outcome.status) == ({}, (), "FINISHED")
+    assert (outcome.failures, outcome.n_left, outcome.status, outcome.exit_code) == ({}, 0, "FINISHED", 0)
     assert [line.split()[0] for line in told.networks] == ["n0", "n2"]
     assert told.events[0] == ("begin", "4 0")
     labels = {f"{arm} seed {seed} fold_1" for arm in ("n0", "n2") for seed in (2, 22)}

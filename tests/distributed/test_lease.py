@@ -12,9 +12,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from prism_ray.config import RunConfig
+from prism_ray.distributed import claim as claim_module
+from prism_ray.distributed.attempts import begin_attempt, read_attempts
 from prism_ray.distributed.claim import LEASE_NAME, TrialClaim, claim_trial
 from prism_ray.distributed.driver import only_driver
 from prism_ray.distributed.lease import Holder, Lease, LeaseLostError, read_holder, take_lease
@@ -148,6 +152,32 @@ def test_a_claimed_trial_ends_when_its_study_is_told_to(tmp_path: Path) -> None:
         with pytest.raises(RunInterruptedError, match="told to end while another process trains the trial"):
             claim_trial(tmp_path / "trial", "another", study)
     assert not (tmp_path / "trial" / LEASE_NAME).exists()
+
+
+def test_what_dies_between_its_record_and_its_end_is_tidied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "trial"
+    folder.mkdir()
+    begin_attempt(folder, "s", "launch", node="", gpus=0, first_step=0)
+    write(folder / LEASE_NAME, process_started=1.0)
+    (folder / "checkpoint.pt").touch()
+    (folder / "result.json").touch()
+    record = SimpleNamespace(config=RunConfig())
+    monkeypatch.setattr(claim_module, "read_record", lambda folder: record)
+    assert claim_trial(folder, "test", None) is record
+    assert {file.name for file in folder.iterdir()} == {"attempts.json", "result.json"}
+    (attempt,) = read_attempts(folder)
+    assert (attempt.how, attempt.last_step) == ("finished", RunConfig().training.n_steps)
+
+
+def test_nothing_is_left_of_a_lease_that_a_full_disk_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(json, "dump", full)
+        with pytest.raises(OSError, match="No space left"):
+            take_lease(tmp_path / "lease.json", "mine", waited_enough=never)
+    assert list(tmp_path.iterdir()) == []
 
 
 HOLDS = """
