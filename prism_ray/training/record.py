@@ -2,8 +2,8 @@
 
 <trial folder>/
   result.json            settings, identity, metrics, cost, versions
-  history.json           every reported metric by step
-  model/                 model.safetensors + config.json
+  history.json           every reported metric by step; empty for an evaluation
+  model/                 model.safetensors + config.json; an evaluation has none: its model is another trial's
   test_predictions.parquet   gene_id, chrom, label, prediction
   checkpoint.pt          while it trains; removed when it is finished
 """
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 import prism_ray
@@ -30,6 +31,7 @@ from prism_ray.documents import faults_of
 from prism_ray.errors import CheckpointError, Fault
 from prism_ray.model import save
 from prism_ray.training.checkpoint import CHECKPOINT_NAME
+from prism_ray.training.evaluation import EvaluationResult
 from prism_ray.training.loop import TrainResult
 from prism_ray.training.sources import NamedGenes
 
@@ -50,10 +52,11 @@ class TrialRecord:
         config: its settings.
         metrics: of the best model: `val/...`, `test/...`, `best_step`.
         n_parameters: trained numbers in the network.
-        cost: `train_s`, `n_workers`, `device`, `host`, `micro_batch` (genes a worker at a time) and
-            `checkpoint_activations`.
+        cost: `train_s`, `n_workers`, `device`, `host`; of a run that trained `micro_batch` (genes a worker at a time)
+            and `checkpoint_activations`, of an evaluation `evaluate_s`.
         versions: of python, torch and prism-ray.
         finished: UTC time in ISO format.
+        trained_trial: id of the trial whose model an evaluation used; None for a run that trained its own.
     """
 
     folder: Path
@@ -67,6 +70,7 @@ class TrialRecord:
     cost: dict[str, Any]
     versions: dict[str, str]
     finished: str
+    trained_trial: str | None = None
 
     def history(self) -> list[dict[str, float]]:
         """Every metric reported while the run trained, as {"step": ..., name: value}."""
@@ -85,71 +89,124 @@ class TrialRecord:
     def files(self) -> dict[str, Path]:
         """Files worth keeping with the run in a tracker, by their path there."""
         model = self.folder / MODEL_NAME
-        names = {f"{MODEL_NAME}/{file.name}": file for file in sorted(model.iterdir())}
+        own = sorted(model.iterdir()) if self.trained_trial is None else []
+        names = {f"{MODEL_NAME}/{file.name}": file for file in own}
         return {**names, PREDICTIONS_NAME: self.folder / PREDICTIONS_NAME, RESULT_NAME: self.folder / RESULT_NAME}
 
 
+@dataclass(frozen=True)
+class Identity:
+    """Which run a record is of.
+
+    Attributes:
+        config: its settings.
+        trial_id, data_digest, results_version: as in the record.
+    """
+
+    config: RunConfig
+    trial_id: str
+    data_digest: str
+    results_version: int
+
+
 def write_record(
-    folder: Path,
-    result: TrainResult,
-    genes: NamedGenes,
-    config: RunConfig,
-    *,
-    trial_id: str,
-    data_digest: str,
-    results_version: int,
-    n_workers: int,
-    device: torch.device,
+    folder: Path, result: TrainResult, genes: NamedGenes, run: Identity, *, n_workers: int, device: torch.device
 ) -> TrialRecord:
     """Write the record of a finished run; until its last file is there, the run counts as unfinished."""
     folder.mkdir(parents=True, exist_ok=True)
     save(
         result.model,
         folder / MODEL_NAME,
-        run_config=config,
+        run_config=run.config,
         signals=genes.signal_names,
         scalars=genes.scalar_names,
         overwrite=True,  # an attempt that died between the model and the result left one
     )
-    rows = result.test_rows
+    cost = {
+        "train_s": result.train_s,
+        **_place(n_workers, device),
+        "micro_batch": result.micro_batch,
+        "checkpoint_activations": result.checkpointing,
+    }
+    _write_predictions(folder, result.test_rows, result.test_prediction, genes)
+    _write_json(folder / HISTORY_NAME, result.history)
+    record = _write_result(folder, run, result.metrics, result.n_parameters, cost)
+    (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+    return record
+
+
+def write_evaluation(
+    folder: Path,
+    result: EvaluationResult,
+    genes: NamedGenes,
+    run: Identity,
+    trained: TrialRecord,
+    *,
+    n_workers: int,
+    device: torch.device,
+) -> TrialRecord:
+    """Write the record of an evaluation, which keeps no copy of its model.
+
+    Args:
+        trained: record of the trial that trained it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cost = {"train_s": 0.0, "evaluate_s": result.evaluate_s, **_place(n_workers, device)}
+    metrics = {**result.metrics, "best_step": trained.metrics["best_step"]}
+    _write_predictions(folder, result.test_rows, result.test_prediction, genes)
+    _write_json(folder / HISTORY_NAME, [])
+    return _write_result(folder, run, metrics, trained.n_parameters, cost, trained.trial_id)
+
+
+def _place(n_workers: int, device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {"n_workers": n_workers, "device": name, "host": platform.node()}
+
+
+def _write_predictions(
+    folder: Path, rows: NDArray[np.int64], prediction: NDArray[np.float32], genes: NamedGenes
+) -> None:
     predictions = pd.DataFrame(
         {
             "gene_id": genes.gene_id[rows],
             "chrom": genes.chrom[rows],
             "label": genes.label[rows],
-            "prediction": result.test_prediction.astype(np.float32),
+            "prediction": prediction.astype(np.float32),
         }
     )
     temporary = folder / f".{PREDICTIONS_NAME}.{os.getpid()}"
     predictions.to_parquet(temporary, index=False)
     temporary.replace(folder / PREDICTIONS_NAME)
-    _write_json(folder / HISTORY_NAME, result.history)
+
+
+def _write_result(
+    folder: Path,
+    run: Identity,
+    metrics: Mapping[str, float],
+    n_parameters: int,
+    cost: Mapping[str, Any],
+    trained_trial: str | None = None,
+) -> TrialRecord:
+    """Write `result.json`, which makes the run a finished one, and read the record."""
     content = {
         "schema": _SCHEMA,
-        "trial_id": trial_id,
-        "fingerprint": config.fingerprint(),
-        "data_digest": data_digest,
-        "results_version": results_version,
-        "config": config.model_dump(mode="json"),
-        "metrics": result.metrics,
-        "n_parameters": result.n_parameters,
-        "cost": {
-            "train_s": result.train_s,
-            "n_workers": n_workers,
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "host": platform.node(),
-            "micro_batch": result.micro_batch,
-            "checkpoint_activations": result.checkpointing,
-        },
+        "trial_id": run.trial_id,
+        "fingerprint": run.config.fingerprint(),
+        "data_digest": run.data_digest,
+        "results_version": run.results_version,
+        "config": run.config.model_dump(mode="json"),
+        "metrics": dict(metrics),
+        "n_parameters": n_parameters,
+        "cost": dict(cost),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
             "prism_ray": prism_ray.__version__,
         },
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "trained_trial": trained_trial,
     }
     _write_json(folder / RESULT_NAME, content)
-    (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
     record = read_record(folder)
     assert record is not None
     return record
@@ -171,7 +228,8 @@ def read_record(folder: Path) -> TrialRecord | None:
     if not isinstance(content, dict) or content.pop("schema", None) != _SCHEMA:
         raise _error(path, "was written by another version of prism-ray")
     expected = {item.name for item in fields(TrialRecord)} - {"folder"}
-    if content.keys() != expected:
+    # Records from before there were evaluations do not say that they are none.
+    if content.keys() | {"trained_trial"} != expected:
         raise _error(path, f"does not hold just {', '.join(sorted(expected))}")
     try:
         config = RunConfig.model_validate_json(json.dumps(content.pop("config")))
