@@ -21,7 +21,8 @@ from prism_ray.study.identity import RESULTS_VERSION, trial_id
 from prism_ray.tracking import MlflowTracker, NullTracker, Status, Tracker, TrialHeader, TrialLog
 from prism_ray.training.loop import memory_metrics, train
 from prism_ray.training.preemption import RunInterruptedError
-from prism_ray.training.record import Identity, TrialRecord, read_record, write_evaluation, write_record
+from prism_ray.training.record import TrialRecord, read_record
+from prism_ray.training.recording import Identity, write_evaluation, write_record
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneSource
 

@@ -13,7 +13,8 @@ import pandas as pd
 from prism_ray.errors import Fault, InputError
 from prism_ray.report.figures import StudyFigure, gene_figures, study_figures
 from prism_ray.report.genes import finished_runs, gene_table, wants_predictions
-from prism_ray.report.html import Page, gene_aid, reading_aid, render
+from prism_ray.report.html import VERDICT_AID, Page, gene_aid, reading_aid, render
+from prism_ray.report.latex import table_latex
 from prism_ray.report.provenance import mixture_notes, provenance
 from prism_ray.report.published import published_for
 from prism_ray.report.style import save_figure
@@ -27,7 +28,16 @@ from prism_ray.report.text import (
     table_markdown,
     table_text,
 )
-from prism_ray.tracking import MlflowTracker, StudyHeader, StudyRun, fetch_predictions, fetch_study, fetch_trials
+from prism_ray.report.verdicts import verdict_cells, verdict_sentence, verdict_table
+from prism_ray.tracking import (
+    CLAIMS_CHANGED_TAG,
+    MlflowTracker,
+    StudyHeader,
+    StudyRun,
+    fetch_predictions,
+    fetch_study,
+    fetch_trials,
+)
 
 REPORT_NAME = "report.html"
 COMPARED_METRICS = ("mse", "mae", "pearson_r")
@@ -62,8 +72,9 @@ class ReportResult:
 def write_report(tracking_uri: str, study: str, out: Path) -> ReportResult:
     """Write the report of a study into a folder, and keep it with the study's parent run.
 
-    The folder gets `report.html`, `report.md`, `table.csv`, `trials.csv`, `results.json` and `figures/`; files of
-    these names are replaced. The parent run gets them as artifacts, the Markdown as its note, and summary metrics.
+    The folder gets `report.html`, `report.md`, `table.csv`, `table.tex`, `trials.csv`, `results.json` and `figures/`;
+    files of these names are replaced. The parent run gets them as artifacts, the Markdown as its note, and summary
+    metrics.
 
     Args:
         tracking_uri: address of the MLflow store.
@@ -88,12 +99,13 @@ def write_report(tracking_uri: str, study: str, out: Path) -> ReportResult:
         predictions = fetch_predictions(tracking_uri, runs["run_id"])
         genes = gene_table(runs, predictions, header)
         figures += gene_figures(runs, table, predictions, header)
-    page = _page(trials, table, genes, figures, launch, tracking_uri)
+    verdicts = verdict_table(trials, header)
+    page = _page(trials, table, genes, verdicts, figures, launch, tracking_uri)
     markdown = _markdown(page)
     out.mkdir(parents=True, exist_ok=True)
     html = out / REPORT_NAME
     html.write_text(render(page), encoding="utf-8")
-    files = [html, *_write_data(page, markdown, trials, table, genes, out)]
+    files = [html, *_write_data(page, markdown, trials, table, genes, verdicts, out)]
     for figure in figures:
         files += save_figure(figure.figure, figure.info, out / "figures", figure.name, ("png",))
     MlflowTracker(tracking_uri).publish(
@@ -118,6 +130,7 @@ def _page(
     trials: pd.DataFrame,
     table: pd.DataFrame,
     genes: pd.DataFrame,
+    verdicts: pd.DataFrame,
     figures: list[StudyFigure],
     launch: StudyRun,
     tracking_uri: str,
@@ -134,12 +147,15 @@ def _page(
         notes.append(
             f"{launch.n_others} other launches of this name (another study file, data or results) are not shown."
         )
+    if launch.tags.get(CLAIMS_CHANGED_TAG) == "true":
+        notes.append("Claims were changed after the first launch: they were not all declared before their runs.")
     if launch.tags.get("prism.git_dirty") == "true":
         notes.append("The source had uncommitted changes: the commit alone does not repeat this study.")
     headings, rows = table_cells(table, header)
     return Page(
         header=header,
-        answer=headline(table, header),
+        answer=" ".join(filter(None, (verdict_sentence(verdicts, header), headline(table, header)))),
+        verdicts=verdict_cells(verdicts, header),
         counts=counts_sentence(counts),
         notes=notes,
         headings=headings,
@@ -185,6 +201,8 @@ def _markdown(page: Page) -> str:
     lines = [f"**{header.question}**", "", page.answer, "", page.counts, ""]
     for note in page.notes:
         lines += [f"> {note}", ""]
+    if page.verdicts[1]:
+        lines += [table_markdown(list(page.verdicts[0]), [list(row) for row in page.verdicts[1]]), "", VERDICT_AID, ""]
     lines += [table_markdown(list(page.headings), [list(row) for row in page.rows]), "", reading_aid(header), ""]
     if page.genes[1]:
         lines += [table_markdown(list(page.genes[0]), [list(row) for row in page.genes[1]]), "", gene_aid(header), ""]
@@ -195,9 +213,15 @@ def _markdown(page: Page) -> str:
 
 
 def _write_data(
-    page: Page, markdown: str, trials: pd.DataFrame, table: pd.DataFrame, genes: pd.DataFrame, out: Path
+    page: Page,
+    markdown: str,
+    trials: pd.DataFrame,
+    table: pd.DataFrame,
+    genes: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    out: Path,
 ) -> list[Path]:
-    files = [out / name for name in ("report.md", "table.csv", "trials.csv", "results.json")]
+    files = [out / name for name in ("report.md", "table.csv", "trials.csv", "results.json", "table.tex")]
     files[0].write_text(markdown, encoding="utf-8")
     table.to_csv(files[1], index=False)
     trials.to_csv(files[2], index=False)
@@ -207,8 +231,12 @@ def _write_data(
         "counts": page.counts,
         "notes": list(page.notes),
         "table": json.loads(table.to_json(orient="records", double_precision=15)),
+        "verdicts": json.loads(verdicts.to_json(orient="records", double_precision=15)),
         "genes": json.loads(genes.to_json(orient="records", double_precision=15)),
         "provenance": page.facts,
     }
     files[3].write_text(json.dumps(results, indent=1), encoding="utf-8")
+    caption = f"{page.header.question} {reading_aid(page.header)}"
+    latex = table_latex(page.headings, page.rows, caption, f"tab:{page.header.name.replace('_', '-')}")
+    files[4].write_text(latex, encoding="utf-8")
     return files

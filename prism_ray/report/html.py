@@ -28,6 +28,13 @@ _FACTS = {
 }
 
 
+VERDICT_AID = (
+    "Claims were declared in the study file. Supported and contradicted: the corrected p of the paired t test is under "
+    "5 %; equivalent: the difference is shown to lie within the declared margin; inconclusive: neither, and a true "
+    "difference as large as the last column would have been found in four of five such studies."
+)
+
+
 @dataclass(frozen=True)
 class Page:
     """What a report shows.
@@ -38,6 +45,7 @@ class Page:
         counts: how many trials it rests on.
         notes: what a reader must know before believing it.
         headings, rows: the table as text.
+        verdicts: headings and rows of the study's claims; no row where it claims nothing.
         genes: headings and rows of the arms' differences over genes; no row where there are no predictions.
         figures: in the order of the page.
         comparisons: tables of published numbers beside ours, by cell type.
@@ -51,6 +59,7 @@ class Page:
     notes: Sequence[str]
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
+    verdicts: tuple[Sequence[str], Sequence[Sequence[str]]]
     genes: tuple[Sequence[str], Sequence[Sequence[str]]]
     figures: Sequence[StudyFigure]
     comparisons: dict[str, pd.DataFrame]
@@ -68,6 +77,7 @@ def render(page: Page) -> str:
         f'<p class="answer">{escape(page.answer)}</p>',
         f"<p>{escape(page.counts)}</p>",
         *(f'<p class="note">{escape(note)}</p>' for note in page.notes),
+        *_verdicts(page),
         f"<h2>{'Best trials' if header.kind == 'search' else 'Arms'}</h2>",
         table_html(page.headings, page.rows),
         f'<p class="study">{escape(reading_aid(header))}</p>',
@@ -88,6 +98,13 @@ def render(page: Page) -> str:
     parts += ["<h2>Repeat it</h2>", f"<pre>{escape(header.command)}</pre>"]
     parts += ["<h2>What it rests on</h2>", _facts(page.facts), f'<p class="study">Written {escape(page.created)}.</p>']
     return document(f"{header.name}: {header.question}", parts)
+
+
+def _verdicts(page: Page) -> list[str]:
+    headings, rows = page.verdicts
+    if not rows:
+        return []
+    return ["<h2>Claims</h2>", table_html(headings, rows), f'<p class="study">{escape(VERDICT_AID)}</p>']
 
 
 def reading_aid(header: StudyHeader) -> str:

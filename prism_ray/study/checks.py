@@ -10,14 +10,14 @@ from prism_ray.documents import Document
 from prism_ray.errors import FaultList, did_you_mean
 from prism_ray.metrics import METRICS
 from prism_ray.study.arms import baseline_arm, plan_arms, varied_settings
-from prism_ray.study.patches import known_setting
+from prism_ray.study.patches import OVERRIDES, known_setting
 from prism_ray.study.schema import StudyEntry
 from prism_ray.study.spec import Study
 
 _NOT_OF_KIND = {
     "ablation": ("models", "search"),
     "evaluation": ("design", "curve", "search"),
-    "search": ("arms", "changes", "baseline_arm", "design", "models"),
+    "search": ("arms", "changes", "baseline_arm", "design", "expect", "models"),
 }
 """Fields that a study of a kind does not read."""
 
@@ -100,7 +100,7 @@ def varied_elsewhere(document: Document, entry: StudyEntry, overrides: Mapping[s
     for path in overrides:
         if path in varied:
             faults.add(
-                f"overrides.{path}", f"is what the study {document.path.stem} varies", "write a study of your own"
+                f"{OVERRIDES}.{path}", f"is what the study {document.path.stem} varies", "write a study of your own"
             )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from prism_ray.documents import Document, Place
 from prism_ray.errors import FaultList, did_you_mean
 from prism_ray.study.arms import ARM_NAME
-from prism_ray.study.evaluations import BETWEEN, INTACT, BaseStudy
+from prism_ray.study.evaluations import BETWEEN, INTACT, BaseStudy, model_names
 from prism_ray.study.patches import EVALUATION, known_evaluation, known_setting
 from prism_ray.study.schema import ModelsOfStudyEntry, StudyEntry
 
@@ -24,7 +24,7 @@ def evaluation_faults(
         return
     if isinstance(entry.models, ModelsOfStudyEntry) and base is None:
         return  # said already
-    names = _model_names(entry, base)
+    names = model_names(entry, base)
     _model_faults(document, entry, base, faults)
     if "arms" not in broken:
         _arm_faults(document, entry, names, faults)
@@ -34,12 +34,6 @@ def evaluation_faults(
         _baseline_faults(document, entry, names, faults)
     if "smoke" not in broken:
         _smoke_faults(document, entry, base, names, faults)
-
-
-def _model_names(entry: StudyEntry, base: BaseStudy | None) -> list[str]:
-    if isinstance(entry.models, ModelsOfStudyEntry) and base is not None:
-        return [arm.name for arm in base.full.arms if entry.models.arms is None or arm.name in entry.models.arms]
-    return list(entry.models) if isinstance(entry.models, dict) else []
 
 
 def _model_faults(document: Document, entry: StudyEntry, base: BaseStudy | None, faults: FaultList) -> None:

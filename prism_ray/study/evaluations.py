@@ -14,7 +14,7 @@ from prism_ray.config import RunConfig
 from prism_ray.documents import Document, Place, read_document
 from prism_ray.errors import ConfigError, FaultList
 from prism_ray.study.arms import check_different
-from prism_ray.study.patches import EVALUATION, apply_patch, in_document, known_evaluation, without_effect
+from prism_ray.study.patches import EVALUATION, OVERRIDES, apply_patch, in_document, known_evaluation, without_effect
 from prism_ray.study.schema import STAND_INS, ArmEntry, ModelsOfStudyEntry, SmokeEntry, StudyEntry
 from prism_ray.study.spec import Arm, Study
 
@@ -98,7 +98,7 @@ def base_study(
         for fault in problem.faults:
             where = (
                 fault.where
-                if fault.where.startswith("overrides.")
+                if fault.where.startswith(f"{OVERRIDES}.")
                 else f"{document.where(('models', 'study'))}: {fault.where}"
             )
             faults.add(where, fault.problem, fault.fix)
@@ -143,7 +143,7 @@ def _repetitions(study: Study) -> dict[str, Any]:
 def build_evaluation_arms(
     document: Document,
     entry: StudyEntry,
-    baseline: RunConfig,
+    baseline: RunConfig | None,
     base: Study | None,
     smoke: SmokeEntry | None,
     faults: FaultList,
@@ -151,12 +151,14 @@ def build_evaluation_arms(
     """Arms of the study at one scale, model by model; those with a fault are left out, and their faults added.
 
     Args:
-        baseline: settings that models of the file's own change.
+        baseline: settings that models of the file's own change; None where these have faults.
         base: study whose arms are the models; None for models of the file's own.
         smoke: the small scale; None at full scale.
     """
     models = (
-        _models_of(document, entry, base, smoke, faults) if base else _own_models(document, entry, baseline, faults)
+        _models_of(document, entry, base, smoke, faults)
+        if base
+        else _own_models(document, entry, baseline or RunConfig(), faults)
     )
     if smoke is not None and smoke.models is not None:
         models = [model for model in models if model.name in smoke.models]
@@ -174,8 +176,28 @@ def build_evaluation_arms(
                 made.append(Arm(arm_of(model.name, name), patch, arm.reason, config, reference=made[0].name))
                 places[made[-1].name] = ("arms", name)
         arms += made
-    check_different(document, arms, places, faults)
+    if baseline is not None:
+        check_different(document, arms, places, faults)
     return tuple(arms)
+
+
+def evaluation_references(entry: StudyEntry, base: BaseStudy | None) -> dict[str, str]:
+    """Arms of the study at full scale, each with the arm that it is compared with; that of the baseline is itself."""
+    references: dict[str, str] = {}
+    for model in model_names(entry, base):
+        references[arm_of(model)] = arm_of(entry.baseline_arm or model)
+        for name, arm in entry.arms.items():
+            if arm.models is None or model in arm.models:
+                references[arm_of(model, name)] = arm_of(model)
+    return references
+
+
+def model_names(entry: StudyEntry, base: BaseStudy | None) -> list[str]:
+    """Names of the models at full scale."""
+    if isinstance(entry.models, ModelsOfStudyEntry):
+        known = [arm.name for arm in base.full.arms] if base is not None else []
+        return [name for name in known if entry.models.arms is None or name in entry.models.arms]
+    return list(entry.models or {})
 
 
 def _models_of(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from prism_ray.config import RunConfig
 from prism_ray.documents import Document, read_document
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
 from prism_ray.study import checks
-from prism_ray.study.arms import arm_faults, baseline_arm, build_arms, varied_settings
+from prism_ray.study.arms import arm_faults, baseline_arm, build_arms, plan_arms, varied_settings
 from prism_ray.study.evaluation_checks import evaluation_faults
 from prism_ray.study.evaluations import (
     BaseStudy,
@@ -21,12 +23,15 @@ from prism_ray.study.evaluations import (
     base_study,
     build_evaluation_arms,
     completed,
+    evaluation_references,
 )
-from prism_ray.study.patches import apply_patch, in_document
+from prism_ray.study.expectations import Expectation, build_expectations
+from prism_ray.study.patches import OVERRIDES, apply_patch, in_document
 from prism_ray.study.schema import SmokeEntry, StudyEntry, read_entry
 from prism_ray.study.search_space import build_search
 from prism_ray.study.spec import Arm, Budget, Objective, Study
 
+_OVERRIDE_DIGITS = 6
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PACKAGED = Path(prism_ray.__file__).parent / "search_spaces"
 _IN_CLONE = Path(prism_ray.__file__).parent.parent / "search_spaces"
@@ -122,23 +127,22 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
     """The study at one scale, or None where its settings have faults, which are added to the draft's."""
     document, entry, faults = draft.document, draft.entry, draft.faults
     baseline = _baseline(draft, smoke, overrides)
-    if baseline is None:
-        # Arms are checked all the same, so that their own faults are said in the same go.
-        baseline = RunConfig()
     is_search = entry.kind == "search" and entry.search is not None
     arms = () if is_search or "kind" in draft.broken else _arms(draft, baseline, smoke)
     search = None
     if is_search and entry.search is not None:
-        search = build_search(document, entry.search, smoke.search if smoke is not None else None, baseline, faults)
+        search = build_search(
+            document, entry.search, smoke.search if smoke is not None else None, baseline or RunConfig(), faults
+        )
     is_scaled = smoke is not None and bool(smoke.model_fields_set)
     study = Study(
-        name=f"{document.path.stem}-smoke" if is_scaled else document.path.stem,
+        name=_name(document.path.stem, is_scaled, overrides),
         path=document.path,
         question=entry.question,
         claim=entry.claim,
         source=entry.source,
         kind=entry.kind,
-        baseline=baseline,
+        baseline=baseline or RunConfig(),
         arms=arms,
         baseline_arm=None if is_search else _baseline_arm(entry),
         changes=() if is_search else (*(draft.base.full.changes if draft.base else ()), *varied_settings(entry)),
@@ -150,6 +154,7 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
         report_metric=entry.report_metric,
         budget=Budget(entry.budget.max_trials),
         search=search,
+        expectations=_expectations(draft, None if smoke is None else [arm.name for arm in arms]),
         overrides=dict(overrides),
         is_smoke=is_scaled,
     )
@@ -157,7 +162,29 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
     return study
 
 
-def _arms(draft: _Draft, baseline: RunConfig, smoke: SmokeEntry | None) -> tuple[Arm, ...]:
+def _name(stem: str, is_scaled: bool, overrides: Mapping[str, Any]) -> str:
+    """Name of a study's experiment: other settings are another experiment, so that nothing of theirs is mixed."""
+    name = f"{stem}-smoke" if is_scaled else stem
+    if not overrides:
+        return name
+    text = json.dumps(overrides, sort_keys=True)
+    return f"{name}-set-{hashlib.sha256(text.encode()).hexdigest()[:_OVERRIDE_DIGITS]}"
+
+
+def _expectations(draft: _Draft, kept: Sequence[str] | None) -> tuple[Expectation, ...]:
+    """Claims about the arms that this scale keeps."""
+    entry = draft.entry
+    if entry.kind == "search" or draft.broken & {"kind", "arms", "design", "baseline_arm"}:
+        return ()
+    if entry.kind == "evaluation":
+        references = evaluation_references(entry, draft.base)
+    else:
+        references = {plan.name: baseline_arm(entry) or plan.name for plan in plan_arms(entry)}
+    claims = build_expectations(draft.document, entry.expect, references, draft.faults)
+    return tuple(one for one in claims if kept is None or {one.arm, one.than} <= set(kept))
+
+
+def _arms(draft: _Draft, baseline: RunConfig | None, smoke: SmokeEntry | None) -> tuple[Arm, ...]:
     document, entry = draft.document, draft.entry
     if entry.kind == "evaluation":
         base = None if draft.base is None else draft.base.at(is_small=smoke is not None)
@@ -180,7 +207,7 @@ def _baseline(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, A
     if smoke is not None:
         config = apply_patch(config or RunConfig(), smoke.patch, in_document(document, ("smoke", "patch")), faults)
     if overrides:
-        config = apply_patch(config or RunConfig(), overrides, lambda path: f"overrides.{path}", faults)
+        config = apply_patch(config or RunConfig(), overrides, lambda path: f"{OVERRIDES}.{path}", faults)
     return config
 
 

@@ -21,6 +21,9 @@ _ALL = tuple(RunConfig().flat())
 _SETTINGS = tuple(path for path in _ALL if not path.startswith(EVALUATION))
 _OF_EVALUATIONS = tuple(path for path in _ALL if path.startswith(EVALUATION))
 
+OVERRIDES = "overrides"
+"""Place of the settings that a launch replaces, in messages."""
+
 
 def in_document(document: Document, place: Place) -> Where:
     """Places inside the mapping of dotted paths that the document has at `place`."""

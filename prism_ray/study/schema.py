@@ -13,6 +13,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
 from prism_ray.config import Name, Real
 from prism_ray.documents import Document, Place, StrictModel, faults_of, lists_to_tuples
 from prism_ray.errors import FaultList
+from prism_ray.study.expectations import ExpectEntry
 from prism_ray.study.space import DOMAIN_NAMES, Domain, domain_from_json
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -87,9 +88,10 @@ Models = Annotated[
 class DesignEntry(StrictModel):
     """How arms are made."""
 
-    kind: Literal["list", "leave_one_out", "add_one", "factorial", "subsets"] = "list"
-    """`list`: `arms` as they stand; `leave_one_out`, `add_one`: `arms` are parts to take away or to add;
-    `factorial`: every combination of `factors`; `subsets`: every subset of `of`."""
+    kind: Literal["list", "leave_one_out", "add_one", "path", "factorial", "subsets"] = "list"
+    """`list`: `arms` as they stand; `leave_one_out`, `add_one`: `arms` are parts to take away or to add; `path`: parts
+    to add one after the other, each on top of those before; `factorial`: every combination of `factors`;
+    `subsets`: every subset of `of`."""
     factors: dict[str, tuple[Any, ...]] | None = None
     """factorial: dotted path -> its levels."""
     field: Name | None = None
@@ -275,6 +277,8 @@ class StudyEntry(StrictModel):
     """ablation: how arms are made."""
     curve: Name | None = None
     """Numeric setting on the report's x axis."""
+    expect: tuple[ExpectEntry, ...] = ()
+    """Claims about arms, which the report judges by their runs."""
     seeds: tuple[Seed, ...]
     """Training seeds; the published ones are 2, 22, 222, 2222, 22222."""
     folds: tuple[Name, ...]

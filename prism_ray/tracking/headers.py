@@ -8,7 +8,27 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+CLAIMS_CHANGED_TAG = "prism.claims_changed"
+"""Tag of a parent run: `true` where a later launch claimed something else than the first."""
+
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A claim about two arms, declared before the runs.
+
+    Attributes:
+        arm: that it is about.
+        than: arm that it is compared with.
+        to_be: what is claimed of `arm`.
+        margin: largest difference of the metric that does not matter; None where none was declared.
+    """
+
+    arm: str
+    than: str
+    to_be: Literal["better", "worse", "same"]
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +56,7 @@ class StudyHeader:
             None for any other data. Published numbers are shown only where it is theirs.
         references: arms that are compared with another arm than the baseline, and with which.
         evaluated_on: arms whose models are evaluated on another cell type than they are trained on, and on which.
+        expectations: claims to be judged.
         tags: more tags of the parent run, for example the commit; trials of the study get them too.
     """
 
@@ -60,6 +81,7 @@ class StudyHeader:
     benchmark: str | None = None
     references: Mapping[str, str] = field(default_factory=dict)
     evaluated_on: Mapping[str, str] = field(default_factory=dict)
+    expectations: tuple[Expected, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def reference(self, arm: str) -> str | None:
@@ -86,6 +108,8 @@ class StudyHeader:
         content: dict[str, Any] = json.loads(text)
         for name in ("arms", "seeds", "folds", "cell_types"):
             content[name] = tuple(content[name])
+        # Runs of before there were claims have none.
+        content["expectations"] = tuple(Expected(**one) for one in content.get("expectations", ()))
         return cls(**content)
 
 

@@ -116,10 +116,24 @@ class TestModelsOfAnotherStudy:
         assert (small.seeds, [arm.name for arm in small.arms]) == ((8,), ["n2__intact", "n2__no_hic"])
         assert small.arms[0].config.training.n_steps == 10
 
+    def test_claims_are_of_models_and_their_changed_inputs(self, tmp_path: Path) -> None:
+        claims = "claim: a\nexpect: [{arm: n2__no_hic, to_be: worse}, {arm: n2__intact, to_be: better}]"
+        study = of_study(tmp_path, ("claim: nothing", claims))
+        assert [(one.arm, one.than) for one in study.expectations] == [
+            ("n2__no_hic", "n2__intact"),
+            ("n2__intact", "n0__intact"),
+        ]
+        only = "\nsmoke: {models: [n0]}"
+        small = of_study(tmp_path, ("claim: nothing", claims + only), smoke=True)
+        assert small.expectations == ()
+        with pytest.raises(ConfigError, match=r"'n2' is not an arm.*n2__intact"):
+            of_study(tmp_path, ("claim: nothing", "claim: a\nexpect: [{arm: n2, to_be: worse}]"))
+
     def test_overrides_are_those_of_the_other_study(self, tmp_path: Path) -> None:
         study = of_study(tmp_path, overrides={"training.n_steps": 77})
         assert {arm.config.training.n_steps for arm in study.arms} == {77}
         assert study.overrides == {"training.n_steps": 77}
+        assert study.name.startswith("after-set-")
 
     def test_a_study_is_found_by_its_name_beside_the_file_or_in_the_folders(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
