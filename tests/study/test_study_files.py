@@ -22,7 +22,7 @@ SIMULATED = SimpleNamespace(
     cell_types=("K562", "GM12878"),
     folds=SimpleNamespace(names=tuple(f"fold_{number}" for number in range(1, 9))),
     has_sequence=True,
-    scalar_names=(),
+    scalar_names=("utr5_len", "promoter_activity"),
     signals_of=lambda cell_type: ("h3k27ac", "dnase", "hic"),
 )
 
