@@ -90,12 +90,14 @@ def gene_cells(genes: pd.DataFrame, header: StudyHeader) -> tuple[list[str], lis
 
 def table_text(table: pd.DataFrame, header: StudyHeader) -> str:
     """The table in aligned columns, for a log."""
-    headings, rows = table_cells(table, header)
+    return "\n".join(table_lines(*table_cells(table, header)))
+
+
+def table_lines(headings: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table in aligned columns."""
     widths = [max(len(line[column]) for line in (headings, *rows)) for column in range(len(headings))]
     lines = [headings, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def table_markdown(headings: list[str], rows: list[list[str]]) -> str:
