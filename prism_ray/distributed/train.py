@@ -71,7 +71,7 @@ def _worker(settings: dict[str, Any]) -> None:
     failure = read_failure(task.folder)
     if failure is not None and failure.repeats:
         return  # of the workers before these: Ray Train starts all anew where one of them raised
-    iterator = ray.train.get_dataset_shard(_STEPS) if task.loading.name == "stream" else None
+    iterator = ray.train.get_dataset_shard(_STEPS) if has_pipeline(task) else None
     placement = worker_placement(task.resources)
     try:
         run_trial(task, placement, iterator=iterator)
@@ -86,6 +86,11 @@ def _worker(settings: dict[str, Any]) -> None:
     finally:
         # Ray Train may end this process as soon as its function has returned.
         process_courier().flush(_DELIVERY_S)
+
+
+def has_pipeline(task: TrialTask) -> bool:
+    """Whether its workers are given their genes step by step; an evaluation has no steps."""
+    return task.loading.name == "stream" and not task.config.is_evaluation
 
 
 class _Pipeline:
@@ -143,7 +148,7 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
             storage_path=str(scratch),
             failure_config=ray.train.FailureConfig(max_failures=_RESTARTS),
         ),
-        datasets={_STEPS: _Pipeline(task)} if task.loading.name == "stream" else None,
+        datasets={_STEPS: _Pipeline(task)} if has_pipeline(task) else None,
         dataset_config=_InTurn(),
     )
     try:

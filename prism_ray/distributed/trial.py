@@ -1,4 +1,4 @@
-"""One trial, in whatever process it runs: read, train, record, track."""
+"""One trial, in whatever process it runs: read, train or evaluate, record, track."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import prism_ray.store
 from prism_ray.config import RunConfig
 from prism_ray.distributed.attempts import Ending, begin_attempt, deaths, died_text, end_attempt
 from prism_ray.distributed.claim import claim_trial
+from prism_ray.distributed.evaluation import evaluate_trial, trained_record
 from prism_ray.distributed.failures import ProcessDiedError, forget_failure, note_failure, read_failure
 from prism_ray.distributed.lease import LeaseLostError
 from prism_ray.distributed.loading import Loading, gene_source
@@ -21,17 +22,19 @@ from prism_ray.distributed.progress_note import ProgressWriter
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.retries import RetryPolicy
 from prism_ray.splits import Split
-from prism_ray.study.identity import RESULTS_VERSION
+from prism_ray.store import Store
+from prism_ray.study.identity import RESULTS_VERSION, trial_id
 from prism_ray.tracking import JOURNAL_NAME, MlflowTracker, NullTracker, Status, Tracker, TrialHeader, TrialLog
 from prism_ray.training.checkpoint import CHECKPOINT_NAME, saved_step
 from prism_ray.training.loop import memory_metrics, train
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import TrialRecord, read_record
-from prism_ray.training.recording import write_record
+from prism_ray.training.recording import Identity, write_evaluation, write_record
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneSource
 
 _LOADING_TAG = "prism.loading"
+_TRAINED_TAG = "prism.trained_trial"
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,17 @@ class TrialTask:
             fingerprint=self.config.fingerprint(),
             data_digest=self.data_digest,
             parameters=self.config.flat(),
-            tags=self.tags,
+            tags=self.tags if self.trained_trial is None else {**self.tags, _TRAINED_TAG: self.trained_trial},
         )
+
+    @property
+    def trained_trial(self) -> str | None:
+        """Id of the trial that trains the model of an evaluation; None for a trial that trains its own."""
+        return trial_id(self.config.trained(), self.data_digest) if self.config.is_evaluation else None
+
+    def identity(self) -> Identity:
+        """What its record says that it is of."""
+        return Identity(self.config, self.trial_id, self.data_digest, RESULTS_VERSION)
 
     def tracker(self) -> Tracker:
         """Tracker of the study, for use in any process; training does not wait for it."""
@@ -134,10 +146,10 @@ def run_trial(
     on_validation: Callable[[Mapping[str, float], int], None] | None = None,
     iterator: Any = None,
 ) -> TrialRecord | None:
-    """Train one trial in this process, as one of its workers, and record it.
+    """Run one trial in this process, as one of its workers, and record it: train its model, or evaluate another's.
 
-    A trial that has a record is not trained again but tracked for this study. Rank 0 returns the record, the other
-    ranks None. Rank 0 alone works in the trial's folder: where another process does, it waits for that one's record.
+    A trial that has a record is not run again but tracked for this study. Rank 0 returns the record, the other ranks
+    None. Rank 0 alone works in the trial's folder: where another process does, it waits for that one's record.
 
     Args:
         on_validation: called by rank 0 after each validation with its metrics and the finished steps.
@@ -150,29 +162,34 @@ def run_trial(
     """
     if placement.rank > 0:
         record = read_record(task.folder)
-        if record is not None:
-            return record
-        source, split = _genes(task, placement, iterator)
-        train(task.config, source, split, folder=task.folder, placement=placement)
-        return None
+        return record if record is not None else _run(task, placement, on_validation, iterator)
     claim = claim_trial(task.folder, f"study {task.study}, trial {task_label(task)}", task.study_folder)
     if isinstance(claim, TrialRecord):
         return taken_over(task, claim)
     with claim, _attempted(task):
-        placement = replace(placement, end_asked=claim.end_asked)
-        source, split = _genes(task, placement, iterator)
-        return _run_and_record(task, source, split, placement, on_validation)
+        return _run(task, replace(placement, end_asked=claim.end_asked), on_validation, iterator)
 
 
-def _genes(task: TrialTask, placement: Placement, iterator: Any) -> tuple[GeneSource, Split]:
+def _run(
+    task: TrialTask,
+    placement: Placement,
+    on_validation: Callable[[Mapping[str, float], int], None] | None,
+    iterator: Any,
+) -> TrialRecord | None:
     store = prism_ray.store.open(task.store)
+    if task.config.is_evaluation:
+        return _evaluate_and_record(task, store, placement)
     source = gene_source(task.loading, store, task.config, placement.n_workers, iterator)
-    return source, store.folds.split(task.config.data.fold, source.genes.chrom)
+    split = store.folds.split(task.config.data.fold, source.genes.chrom)
+    if placement.rank > 0:
+        train(task.config, source, split, folder=task.folder, placement=placement)
+        return None
+    return _train_and_record(task, source, split, placement, on_validation)
 
 
 @contextmanager
 def _attempted(task: TrialTask) -> Iterator[None]:
-    """Inside, this process trains the trial: the attempt is noted, and how it ended.
+    """Inside, this process runs the trial: the attempt is noted, and how it ended.
 
     Raises:
         ProcessDiedError: it died too often in this launch.
@@ -204,30 +221,23 @@ def _attempted(task: TrialTask) -> Iterator[None]:
                 end_attempt(folder, how, task.config.training.n_steps if how == "finished" else saved_step(folder))
 
 
-def _run_and_record(
+def _train_and_record(
     task: TrialTask,
     source: GeneSource,
     split: Split,
     placement: Placement,
     on_validation: Callable[[Mapping[str, float], int], None] | None,
 ) -> TrialRecord:
-    task.folder.mkdir(parents=True, exist_ok=True)
     goes_on = (task.folder / CHECKPOINT_NAME).exists()
-    log = task.tracker().open_trial(task.parent_run_id, task.header(), journal_path=task.folder / JOURNAL_NAME)
-    progress = ProgressWriter(task.folder, task.config.training.n_steps)
-    status: Status = "FAILED"
-    try:
-        log.set_tags({_LOADING_TAG: task.loading.name})
+    with _tracked(task) as log:
+        progress = ProgressWriter(task.folder, task.config.training.n_steps)
         reporter = _TrackedReporter(log, progress, on_validation)
         result = train(task.config, source, split, folder=task.folder, reporter=reporter, placement=placement)
         record = write_record(
             task.folder,
             result,
             source.genes,
-            task.config,
-            trial_id=task.trial_id,
-            data_digest=task.data_digest,
-            results_version=RESULTS_VERSION,
+            task.identity(),
             n_workers=placement.n_workers,
             device=placement.device,
         )
@@ -237,19 +247,57 @@ def _run_and_record(
             # An earlier process may have died between a step and its delivery; what the run has is not sent again.
             log_history(log, record)
         log_record(log, record)
+    return record
+
+
+def _evaluate_and_record(task: TrialTask, store: Store, placement: Placement) -> TrialRecord | None:
+    folder = task.folder.with_name(str(task.trained_trial))
+    failure = read_failure(folder)
+    reason = None if failure is None else str(failure)
+    if placement.rank > 0:
+        trained = trained_record(folder, reason)
+        evaluate_trial(task.config, store, task.loading, trained, placement)
+        return None
+    with _tracked(task) as log:
+        trained = trained_record(folder, reason)
+        done = evaluate_trial(task.config, store, task.loading, trained, placement)
+        record = write_evaluation(
+            task.folder,
+            done.result,
+            done.reader.genes,
+            task.identity(),
+            done.trained,
+            n_workers=placement.n_workers,
+            device=placement.device,
+        )
+        forget_failure(task.folder)
+        log_record(log, record)
+    return record
+
+
+@contextmanager
+def _tracked(task: TrialTask) -> Iterator[TrialLog]:
+    """The trial's run in its tracker, for the time of a block, whose end is the run's."""
+    task.folder.mkdir(parents=True, exist_ok=True)
+    log = task.tracker().open_trial(task.parent_run_id, task.header(), journal_path=task.folder / JOURNAL_NAME)
+    status: Status = "FAILED"
+    try:
+        log.set_tags({_LOADING_TAG: task.loading.name})
+        yield log
         status = "FINISHED"
     except RunInterruptedError:
         status = "KILLED"
         raise
     finally:
         log.finish(status)
-    return record
 
 
 def log_record(log: TrialLog, record: TrialRecord) -> None:
     """Give a tracker what a finished trial is compared by: metrics of its best model, cost and files."""
     cost = {"cost/train_s": float(record.cost["train_s"]), "cost/n_parameters": float(record.n_parameters)}
-    if "micro_batch" in record.cost:  # records of earlier versions do not say
+    if "evaluate_s" in record.cost:
+        cost["cost/evaluate_s"] = float(record.cost["evaluate_s"])
+    if "micro_batch" in record.cost:  # records of earlier versions do not say, and evaluations have none
         cost |= memory_metrics(record.cost["micro_batch"], record.cost["checkpoint_activations"])
     log.log({**record.final_metrics(), **cost}, record.config.training.n_steps)
     log.log_files(record.files())
