@@ -73,7 +73,6 @@ def test_a_search_notes_its_proposals_as_it_makes_them(make_study: MakeStudy, he
     search = {
         "space": {"model.n_states": {"int_range": [0, 2]}},
         "sampler": "random",
-        "n_startup_trials": 1,
         "seed": 7,
         "n_trials": 2,
     }
@@ -150,7 +149,8 @@ def test_overrides_and_flags_of_a_resumed_launch(make_study: MakeStudy, here: St
     study = load_study(tmp_path / "tiny.yaml", overrides={"training.n_steps": 4, "data.signals": ["dnase"]})
     run_study(study, here, Told())
     make_study(seeds=[2, 22])
-    resumed = resumed_launch(here.storage, "tiny", n_workers=2, max_concurrent=3, loading="cache", command="again")
+    # Settings that are replaced make another experiment, with a name of its own.
+    resumed = resumed_launch(here.storage, study.name, n_workers=2, max_concurrent=3, loading="cache", command="again")
     assert resumed.study.digest() == study.digest()
     assert resumed.study.arms[0].config.data.signals == ("dnase",)
     assert "tiny.yaml has changed since the launch" in resumed.notes[0]
