@@ -27,8 +27,9 @@ from ray.tune.search import Searcher
 from prism_ray.distributed.spaces import ask_values
 from prism_ray.errors import ConfigError
 from prism_ray.study.identity import trial_id as identity_of
+from prism_ray.study.search_spec import Search
 from prism_ray.study.space import Scalar
-from prism_ray.study.spec import Search, Study
+from prism_ray.study.spec import Study
 
 FAILURE_KEY = "failure"
 """Key of a trial's last result: why it failed, or empty where it reached its end. Earlier results lack it."""

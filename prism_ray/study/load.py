@@ -16,8 +16,10 @@ from prism_ray.study import checks
 from prism_ray.study.arms import arm_faults, baseline_arm, build_arms, varied_settings
 from prism_ray.study.patches import apply_patch, in_document
 from prism_ray.study.schema import SmokeEntry, StudyEntry, read_entry
+from prism_ray.study.search_checks import finalists_smoke_faults, second_objective_faults
 from prism_ray.study.search_space import build_search
-from prism_ray.study.spec import Budget, Objective, Study
+from prism_ray.study.search_spec import Objective
+from prism_ray.study.spec import Budget, Study
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PACKAGED = Path(prism_ray.__file__).parent / "search_spaces"
@@ -99,6 +101,8 @@ def _check_whole(draft: _Draft, smoke: bool) -> None:
         faults.add(str(document.path), "has no smoke scale", "add a `smoke` section, or run it at full scale")
     checks.kind_faults(document, entry, broken, faults)
     checks.metric_faults(document, entry, broken, faults)
+    second_objective_faults(document, entry, broken, faults)
+    finalists_smoke_faults(document, entry, broken, faults)
     checks.curve_faults(document, entry, broken, faults)
     checks.varied_elsewhere(document, entry, draft.overrides, faults)
     checks.smoke_faults(document, entry, broken, faults)
@@ -119,6 +123,7 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
     search = None
     if is_search and entry.search is not None:
         search = build_search(document, entry.search, smoke.search if smoke is not None else None, baseline, faults)
+    second = entry.second_objective
     is_scaled = smoke is not None and bool(smoke.model_fields_set)
     study = Study(
         name=f"{document.path.stem}-smoke" if is_scaled else document.path.stem,
@@ -139,6 +144,7 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
         report_metric=entry.report_metric,
         budget=Budget(entry.budget.max_trials),
         search=search,
+        second_objective=Objective(second.metric, second.direction) if is_search and second is not None else None,
         overrides=dict(overrides),
         is_smoke=is_scaled,
     )

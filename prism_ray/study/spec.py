@@ -18,9 +18,8 @@ from typing import Any, Literal
 from prism_ray.config import RunConfig, patched
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
 from prism_ray.study.identity import RESULTS_VERSION, trial_id
-from prism_ray.study.space import Dimension, Subset
-
-Direction = Literal["minimize", "maximize"]
+from prism_ray.study.search_spec import Objective, Search
+from prism_ray.study.space import Subset
 
 STUDY_OWNED: Mapping[str, str] = {"seed": "seeds", "data.fold": "folds", "data.cell_type": "cell_types"}
 """Settings that a study gives to every trial itself, with the field of the study that holds them."""
@@ -44,14 +43,6 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Objective:
-    """The validation metric that chooses, and its better direction."""
-
-    metric: str
-    direction: Direction
-
-
-@dataclass(frozen=True)
 class Budget:
     """Limits of a study; None is no limit.
 
@@ -60,25 +51,6 @@ class Budget:
     """
 
     max_trials: int | None = None
-
-
-@dataclass(frozen=True)
-class Search:
-    """How a search proposes settings.
-
-    Attributes:
-        space: searched settings; a dimension's condition names only dimensions before it.
-        sampler: `tpe` learns from finished trials, `random` does not.
-        n_trials: different settings to train.
-        n_startup_trials: settings drawn at random before TPE learns.
-        seed: seed of the sampler.
-    """
-
-    space: tuple[Dimension, ...]
-    sampler: Literal["tpe", "random"]
-    n_trials: int
-    n_startup_trials: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -145,6 +117,7 @@ class Study:
         report_metric: metric of the report.
         budget: limits.
         search: how a search proposes; None for an ablation.
+        second_objective: what a search weighs against the first; None for nothing.
         overrides: settings replaced for this launch alone, by dotted path.
         is_smoke: whether it is scaled down to minutes.
     """
@@ -167,14 +140,16 @@ class Study:
     report_metric: str
     budget: Budget = Budget()
     search: Search | None = None
+    second_objective: Objective | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     is_smoke: bool = False
 
     @property
     def n_trials(self) -> int:
-        """Trials of an ablation; for a search the different settings that it trains."""
+        """Trials of an ablation; for a search the different settings that it trains, and its finalists' trials."""
         if self.search is not None:
-            return self.search.n_trials
+            finalists = self.search.finalists
+            return self.search.n_trials + (finalists.n_trials if finalists is not None else 0)
         return len(self.arms) * len(self.seeds) * len(self.folds) * len(self.cell_types)
 
     def arm(self, name: str) -> Arm:
@@ -189,13 +164,26 @@ class Study:
         fix = did_you_mean(name, [arm.name for arm in self.arms])
         raise ConfigError(f"{self.path}: arms: the study {self.name} has no arm {name!r}; {fix}")
 
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objective, and the second one where there is one."""
+        return (self.objective,) if self.second_objective is None else (self.objective, self.second_objective)
+
     def digest(self) -> str:
         """SHA-256 of what decides the study's numbers, 64 hexadecimal digits: not its wording, not its budget.
 
         A search may be continued with more trials, so `n_trials` is no part of it.
         """
         search = self.search
-        content = {
+        return _sha256({**self._content(), **(search.finalists_content() if search is not None else {})})
+
+    def proposals_digest(self) -> str:
+        """SHA-256 of what decides a search's proposals and their outcomes: other finalists do not search again."""
+        return _sha256(self._content())
+
+    def _content(self) -> dict[str, Any]:
+        second = self.second_objective
+        return {
             "results_version": RESULTS_VERSION,
             "name": self.name,
             "kind": self.kind,
@@ -206,20 +194,18 @@ class Study:
             "folds": self.folds,
             "cell_types": self.cell_types,
             "objective": [self.objective.metric, self.objective.direction],
-            "search": None
-            if search is None
-            else {
-                "space": [[dimension.path, dimension.to_json()] for dimension in search.space],
-                "sampler": [search.sampler, search.n_startup_trials, search.seed],
-            },
+            **({"second_objective": [second.metric, second.direction]} if second is not None else {}),
+            "search": None if self.search is None else self.search.content(),
         }
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
 
     def with_place(self, config: RunConfig, seed: int, fold: str, cell_type: str) -> RunConfig:
         """`config` for one seed, fold and cell type."""
         data = config.data.model_copy(update={"fold": fold, "cell_type": cell_type})
         return config.model_copy(update={"seed": seed, "data": data})
+
+    def config_at(self, config: RunConfig) -> RunConfig:
+        """`config` at the study's first seed, fold and cell type, where its proposals are trained."""
+        return self.with_place(config, self.seeds[0], self.folds[0], self.cell_types[0])
 
     def config_for(
         self, values: Mapping[str, Any], seed: int | None = None, fold: str | None = None, cell_type: str | None = None
@@ -282,3 +268,8 @@ class Study:
                 faults.add(f"{where}.{path}", "is not searched", did_you_mean(path, known))
         faults.raise_if_any(ConfigError)
         return patch
+
+
+def _sha256(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -20,8 +20,9 @@ from prism_ray.config import RunConfig
 from prism_ray.distributed.searcher import FAILURE_KEY, IDENTITY_KEY, StudySearcher, open_storage
 from prism_ray.errors import ConfigError
 from prism_ray.study.designs import proposed_trial
+from prism_ray.study.search_spec import Objective, Search
 from prism_ray.study.space import Choice, Dimension, IntRange, LogUniform, Subset
-from prism_ray.study.spec import Objective, Search, Study
+from prism_ray.study.spec import Study
 
 WIDE = (
     Dimension("model.n_states", IntRange(0, 8)),

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from prism_ray.config import RunConfig, patched
 from prism_ray.errors import ConfigError
 from prism_ray.study.designs import ArmPlan, add_one, expand, factorial, leave_one_out, proposed_trial, subsets
+from prism_ray.study.search_spec import Objective, Search
 from prism_ray.study.space import Dimension, IntRange
-from prism_ray.study.spec import Arm, Objective, Search, Study
+from prism_ray.study.spec import Arm, Study
 
 PARTS = [ArmPlan("dna", {"data.sequence": False}, "no DNA"), ArmPlan("states", {"model.n_states": 0}, "no states")]
 
