@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from prism_ray.documents import StrictModel, faults_of, lists_to_tuples
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
@@ -22,6 +22,18 @@ Name = Annotated[str, Field(min_length=1)]
 
 MOST_CNN_LAYERS = 16
 """Layers of a dilated `cnn`: the dilation doubles with each, so that the last one reaches 32 kb to either side."""
+
+
+def _even_window(value: int) -> int:
+    if value % 2:
+        raise ValueError(f"{value} is odd; a window has as many bases before the TSS as from it on, use an even number")
+    return value
+
+
+def _once_each(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError(f"{list(names)} names one of them twice")
+    return names
 
 
 class DataConfig(StrictModel):
@@ -43,18 +55,12 @@ class DataConfig(StrictModel):
     @field_validator("window_bp")
     @classmethod
     def _even(cls, value: int) -> int:
-        if value % 2:
-            raise ValueError(
-                f"{value} is odd; a window has as many bases before the TSS as from it on, use an even number"
-            )
-        return value
+        return _even_window(value)
 
     @field_validator("signals", "scalars")
     @classmethod
     def _unique(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        if isinstance(value, tuple) and len(set(value)) < len(value):
-            raise ValueError(f"{list(value)} names one of them twice")
-        return value
+        return value if isinstance(value, str) else _once_each(value)
 
     @model_validator(mode="after")
     def _sees_something(self) -> DataConfig:
@@ -82,7 +88,14 @@ class ModelConfig(StrictModel):
     cnn_width: int = Field(default=5, ge=1)
     """Taps of a `cnn` block's dilated convolution, odd; without effect in other backbones."""
     n_states: int = Field(default=2, ge=0, le=64)
-    """Number of learned background chromatin states, n ("confounders"); 0 is plain training."""
+    """Number of background chromatin states, n ("confounders"); 0 is plain training."""
+    states: Literal["learned", "random", "dropout"] = "learned"
+    """Where the weights a_i of the states come from: `learned` from a gene's signals by an encoder; the others are
+    controls without a parameter. `random`: drawn once from the seed, as the encoder's are before training, the same
+    for every gene. `dropout`: each channel of a gene kept or masked by chance at each step."""
+    state_keep: Real = Field(default=0.5, gt=0, lt=1)
+    """dropout: probability that a channel is kept, and its weight in evaluation. 0.5 is where learned sigmoid weights
+    start."""
     confounder_channels: int = Field(default=8, ge=1)
     """Channels c of the confounder encoder's first convolution; the others have 2c and 4c."""
     weight_activation: Literal["sigmoid", "softmax"] = "sigmoid"
@@ -118,9 +131,28 @@ class ModelConfig(StrictModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _controls_have_an_effect(self) -> ModelConfig:
+        problems = []
+        if self.n_states == 0 and self.states != "learned":
+            problems.append(f"states: {self.states} needs n_states >= 1")
+        if self.states != "dropout" and self.state_keep != type(self).model_fields["state_keep"].default:
+            problems.append(f"state_keep {self.state_keep} has no effect with states: {self.states}; remove it")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
 
 _WITHOUT_EFFECT = {"caduceus": ("cnn_width",), "mamba": ("cnn_width",), "cnn": ("d_state", "d_conv")}
 """Settings of a model that its backbone does not read."""
+
+_STATES_WITHOUT_EFFECT = {
+    # Fingerprints from before there were controls do not have the first two.
+    "learned": ("states", "state_keep"),
+    "random": ("state_keep", "confounder_channels"),
+    "dropout": ("confounder_channels", "weight_activation"),
+}
+"""Settings of a model that its kind of states does not read."""
 
 
 class LossConfig(StrictModel):
@@ -129,7 +161,7 @@ class LossConfig(StrictModel):
     alpha: Real = Field(default=1.0, ge=0)
     """Weight of the adjusted path's error L2; without effect where n_states is 0."""
     beta: Real = Field(default=1.0, ge=0)
-    """Weight of the diversity L3 of the states; without effect where n_states is under 2."""
+    """Weight of the diversity L3 of the states; without effect where n_states is under 2 or states are not learned."""
 
 
 class OptimizerConfig(StrictModel):
@@ -178,6 +210,43 @@ class TrainingConfig(StrictModel):
     """`bf16`: mixed precision by autocast, with float32 weights, scan state and norms."""
 
 
+class EvaluationConfig(StrictModel):
+    """A trained model given other input at validation and test. At its defaults nothing is changed: the run trains."""
+
+    window_bp: int = Field(default=0, ge=0, le=2_000_000)
+    """Length that the window is cut to around the TSS, in bp, even and below the trained one; 0: as trained."""
+    cell_type: str = ""
+    """Cell type whose genes, signals and label the model is given; empty: as trained."""
+    signals: tuple[Name, ...] = ()
+    """Signals whose values are taken away."""
+    scalars: tuple[Name, ...] = ()
+    """Scalar features whose values are taken away. Those made from a signal are not taken away with it."""
+    remove_by: Literal["zero", "shuffle", "mean"] = "zero"
+    """What stands in their place: 0; the values of another gene of the same split, drawn from the seed, the same gene
+    for all of them; or the mean over the fold's training genes at each position of the window."""
+
+    @field_validator("signals", "scalars")
+    @classmethod
+    def _unique(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _once_each(value)
+
+    @field_validator("window_bp")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        return _even_window(value)
+
+    @model_validator(mode="after")
+    def _something_is_removed(self) -> EvaluationConfig:
+        if self.remove_by != "zero" and not self.signals and not self.scalars:
+            raise ValueError(f"remove_by: {self.remove_by} has no effect where neither signals nor scalars are named")
+        return self
+
+    @property
+    def is_default(self) -> bool:
+        """Whether nothing is changed."""
+        return self == EvaluationConfig()
+
+
 class RunConfig(StrictModel):
     """Everything that decides the numbers of one run, given its data."""
 
@@ -191,25 +260,63 @@ class RunConfig(StrictModel):
     """The optimiser and its schedule."""
     training: TrainingConfig = TrainingConfig()
     """Steps, batch and precision."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What of a trained model's input is another one at validation and test; as trained by default."""
     seed: int = Field(default=2, ge=0, lt=2**31)
     """Seed of initialisation and of the order of genes; the published ones are 2, 22, 222, 2222, 22222."""
+
+    @field_validator("evaluation")
+    @classmethod
+    def _evaluation_has_an_effect(cls, value: EvaluationConfig, info: ValidationInfo) -> EvaluationConfig:
+        # Data with faults of their own are not there.
+        problems = _evaluation_problems(value, info.data["data"]) if "data" in info.data else []
+        if problems:
+            raise ValueError("; ".join(problems))
+        return value
+
+    @property
+    def is_evaluation(self) -> bool:
+        """Whether this evaluates the model of another run, `trained()`, and trains none."""
+        return not self.evaluation.is_default
+
+    @property
+    def states_are_driven_apart(self) -> bool:
+        """Whether the diversity L3 trains anything: one state has no other to differ from, drawn ones no parameter."""
+        return self.model.n_states > 1 and self.model.states == "learned"
+
+    def trained(self) -> RunConfig:
+        """Settings of the run that trains the model: the same ones, evaluated as trained."""
+        return self.model_copy(update={"evaluation": EvaluationConfig()})
+
+    def evaluated_data(self) -> DataConfig:
+        """What the model is evaluated on: the data that it is trained on, or another cell type or a shorter window."""
+        changes = {"cell_type": self.evaluation.cell_type, "window_bp": self.evaluation.window_bp}
+        return self.data.model_copy(update={name: value for name, value in changes.items() if value})
 
     def canonical(self) -> dict[str, Any]:
         """Settings that have an effect, as JSON types: two configs with equal results are equal here."""
         settings: dict[str, Any] = self.model_dump(mode="json")
+        unread = {*_WITHOUT_EFFECT[self.model.backbone], *_STATES_WITHOUT_EFFECT[self.model.states]}
         if self.model.n_states == 0:
             settings["loss"] = {}
-            for name in ("confounder_channels", "weight_activation", "average"):
-                del settings["model"][name]
+            unread |= {"confounder_channels", "weight_activation", "average"}
         elif self.model.n_states == 1:
-            # The diversity of a single state is 0 by definition, and one state is its own average.
-            del settings["loss"]["beta"], settings["model"]["average"]
-        for name in _WITHOUT_EFFECT[self.model.backbone]:
+            # One state is its own average.
+            unread.add("average")
+        if self.model.n_states and not self.states_are_driven_apart:
+            del settings["loss"]["beta"]
+        for name in unread:
             del settings["model"][name]
         if self.training.shuffle_genes == 0:
             # Keeps the fingerprints from before there were windows.
             del settings["training"]["shuffle_genes"]
         settings["model"]["centre_bp"] = min(self.model.centre_bp, self.data.window_bp)
+        if self.evaluation.is_default:
+            # The run that trains the model: its fingerprint is from before there were evaluations.
+            del settings["evaluation"]
+        else:
+            for name in ("signals", "scalars"):
+                settings["evaluation"][name].sort()
         return settings
 
     def fingerprint(self) -> str:
@@ -220,6 +327,29 @@ class RunConfig(StrictModel):
     def flat(self) -> dict[str, Any]:
         """All settings by dotted path, for trackers and tables."""
         return flatten(self.model_dump(mode="json"))
+
+
+def _evaluation_problems(evaluation: EvaluationConfig, data: DataConfig) -> list[str]:
+    """What of an evaluation has no effect on a model that was trained on these data, or cannot be."""
+    problems = []
+    if evaluation.window_bp >= data.window_bp:
+        problems.append(
+            f"window_bp {evaluation.window_bp} does not cut a window of {data.window_bp} bp; use a shorter one, or 0"
+        )
+    if evaluation.cell_type == data.cell_type:
+        problems.append(f"cell_type {evaluation.cell_type} is the one that the model is trained on; name another")
+    for name in evaluation.signals:
+        if name not in data.signals:
+            problems.append(f"signals: {_not_seen(name, data.signals)}")
+    for name in evaluation.scalars if data.scalars != "all" else ():
+        if name not in data.scalars:
+            problems.append(f"scalars: {_not_seen(name, data.scalars)}")
+    return problems
+
+
+def _not_seen(name: str, seen: Sequence[str]) -> str:
+    """That an input cannot be taken from a model that never had it."""
+    return f"the model does not see {name!r}; {did_you_mean(name, seen)}"
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

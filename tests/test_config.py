@@ -23,7 +23,7 @@ OTHER: dict[str, Any] = {
     "data.window_bp": 4000,
     "data.sequence": False,
     "data.signals": ("dnase", "h3k27ac", "hic"),
-    "data.scalars": (),
+    "data.scalars": ("gc", "exons"),
     "model.backbone": "mamba",
     "model.d_model": 64,
     "model.n_layers": 3,
@@ -32,6 +32,8 @@ OTHER: dict[str, Any] = {
     "model.expand": 1,
     "model.cnn_width": 7,
     "model.n_states": 3,
+    "model.states": "dropout",
+    "model.state_keep": 0.3,
     "model.confounder_channels": 4,
     "model.weight_activation": "softmax",
     "model.average": "prediction",
@@ -52,8 +54,20 @@ OTHER: dict[str, Any] = {
     "training.validate_every_epochs": 1.0,
     "training.shuffle_genes": 1024,
     "training.precision": "float32",
+    "evaluation.window_bp": 1000,
+    "evaluation.cell_type": "H1",
+    "evaluation.signals": ("hic",),
+    "evaluation.scalars": ("gc",),
+    "evaluation.remove_by": "mean",
     "seed": 22,
 }
+# Settings that are refused without another one, which gives them an effect.
+NEEDS: dict[str, dict[str, Any]] = {
+    "model.state_keep": {"model.states": "dropout"},
+    "evaluation.remove_by": {"evaluation.signals": ("h3k27ac",)},
+}
+ALONE = sorted(OTHER.keys() - NEEDS.keys())
+WITH_STATES = {"model.n_states", "model.states", "model.predict_with"}
 # Without effect under the default backbone.
 CNN_ONLY = {"model.cnn_width"}
 
@@ -120,6 +134,13 @@ REFUSED: dict[str, list[tuple[Any, str]]] = {
         *COUNTS[2:],
     ],
     "model.n_states": [(-1, above(0)), (65, below(64)), (2.0, WHOLE), (False, WHOLE), ("2", WHOLE)],
+    "model.states": one_of("'learned'", "'random'", "'dropout'"),
+    "model.state_keep": [
+        (0, above(0, False)),
+        (1, below(1, False)),
+        (0.3, "state_keep 0.3 has no effect with states: learned; remove it"),
+        *NO_NUMBER,
+    ],
     "model.confounder_channels": COUNTS,
     "model.weight_activation": one_of("'sigmoid'", "'softmax'"),
     "model.average": one_of("'hidden'", "'prediction'"),
@@ -148,8 +169,37 @@ REFUSED: dict[str, list[tuple[Any, str]]] = {
     "training.validate_every_epochs": [(0, above(0, False)), *NO_NUMBER],
     "training.shuffle_genes": [(-1, above(0, True)), (2.0, WHOLE), (True, WHOLE), ("2", WHOLE)],
     "training.precision": one_of("'bf16'", "'float32'"),
+    "evaluation.window_bp": [
+        (-2, above(0)),
+        (2_000_002, below(2_000_000)),
+        (501, "501 is odd; a window has as many bases"),
+        (2000, "window_bp 2000 does not cut a window of 2000 bp; use a shorter one, or 0"),
+        (4000, "window_bp 4000 does not cut a window of 2000 bp"),
+        (500.0, WHOLE),
+        (None, WHOLE),
+    ],
+    "evaluation.cell_type": [
+        (5, TEXT),
+        (None, TEXT),
+        ("K562", "cell_type K562 is the one that the model is trained on; name another"),
+    ],
+    "evaluation.signals": [
+        ("dnase", "input should be a list"),
+        (("hic", "hic"), "['hic', 'hic'] names one of them twice"),
+        (("hic", "dnas"), "signals: the model does not see 'dnas'; use one of dnase, h3k27ac, hic. Did you mean"),
+        (("",), "string should have at least 1 character"),
+    ],
+    "evaluation.scalars": [("all", "input should be a list"), (("gc", "gc"), "['gc', 'gc'] names one of them twice")],
+    "evaluation.remove_by": [
+        *one_of("'zero'", "'shuffle'", "'mean'"),
+        ("mean", "remove_by: mean has no effect where neither signals nor scalars are named"),
+    ],
     "seed": [(-1, above(0)), (2**31, below(2**31, False)), (1.5, WHOLE), (True, WHOLE), ("2", WHOLE)],
 }
+
+
+BETWEEN_FIELDS = ("lower one of them", "has no effect", "does not cut", "trained on", "does not see")
+"""What is said of a section as a whole."""
 
 
 def fingerprint(**settings: Any) -> str:
@@ -178,7 +228,7 @@ def test_what_a_field_refuses(path: str, value: object, message: str) -> None:
     assert len(caught.value.faults) == 1
     # A rule between fields is said of their section.
     assert caught.value.faults[0].where.startswith(f"study.yaml: arms.a.{path.split('.')[0]}")
-    if "lower one of them" not in message:
+    if not any(said in message for said in BETWEEN_FIELDS):
         assert caught.value.faults[0].where.startswith(f"study.yaml: arms.a.{path}")
 
 
@@ -192,6 +242,15 @@ def test_what_a_field_refuses(path: str, value: object, message: str) -> None:
         (
             {"model.n_states": 0, "model.predict_with": "adjusted"},
             "t.model: predict_with: adjusted needs n_states >= 1; without background states there is no adjusted path",
+        ),
+        (
+            {"model.n_states": 0, "model.states": "random", "model.state_keep": 0.3},
+            "t.model: states: random needs n_states >= 1; state_keep 0.3 has no effect with states: random; remove it",
+        ),
+        (
+            {"data.scalars": ("gc",), "evaluation.scalars": ("cg",), "evaluation.cell_type": "K562"},
+            "t.evaluation: cell_type K562 is the one that the model is trained on; name another; "
+            "scalars: the model does not see 'cg'; use one of gc",
         ),
         (
             {"model.backbone": "cnn", "model.n_layers": 17},
@@ -221,13 +280,17 @@ class TestFingerprint:
 
     @pytest.mark.parametrize("path", sorted(OTHER.keys() - CNN_ONLY))
     def test_every_field_counts(self, path: str) -> None:
-        assert patched(RunConfig(), {path: OTHER[path]}, "t").fingerprint() != RunConfig().fingerprint()
+        needed = patched(RunConfig(), NEEDS.get(path, {}), "t")
+        assert patched(needed, {path: OTHER[path]}, "t").fingerprint() != needed.fingerprint()
 
     def test_all_single_changes_differ_from_each_other(self) -> None:
-        found = [patched(RunConfig(), {path: OTHER[path]}, "t").fingerprint() for path in OTHER.keys() - CNN_ONLY]
+        found = [
+            patched(RunConfig(), {**NEEDS.get(path, {}), path: OTHER[path]}, "t").fingerprint()
+            for path in OTHER.keys() - CNN_ONLY
+        ]
         assert len(set(found)) == len(found)
 
-    @pytest.mark.parametrize("path", [path for path in OTHER if path not in ("model.n_states", "model.predict_with")])
+    @pytest.mark.parametrize("path", [path for path in ALONE if path not in WITH_STATES])
     def test_without_states_only_what_has_an_effect_counts(self, path: str) -> None:
         idle = {"loss.alpha", "loss.beta", "model.confounder_channels", "model.weight_activation", "model.average"}
         idle |= CNN_ONLY
@@ -235,13 +298,23 @@ class TestFingerprint:
         changed = patched(plain, {path: OTHER[path]}, "t")
         assert (changed.fingerprint() == plain.fingerprint()) == (path in idle)
 
-    @pytest.mark.parametrize("path", [path for path in OTHER if path != "model.n_states"])
+    @pytest.mark.parametrize("path", [path for path in ALONE if path != "model.n_states"])
     def test_with_one_state_only_what_has_an_effect_counts(self, path: str) -> None:
         single = patched(RunConfig(), {"model.n_states": 1}, "t")
         changed = patched(single, {path: OTHER[path]}, "t")
         assert (changed.fingerprint() == single.fingerprint()) == (path in {"loss.beta", "model.average"} | CNN_ONLY)
 
-    @pytest.mark.parametrize("path", [path for path in OTHER if path != "model.backbone"])
+    @pytest.mark.parametrize("kind", ["random", "dropout"])
+    @pytest.mark.parametrize("path", [path for path in ALONE if path != "model.states"])
+    def test_states_by_chance_read_no_setting_of_the_encoder(self, path: str, kind: str) -> None:
+        idle = {"loss.beta", "model.confounder_channels"} | CNN_ONLY
+        if kind == "dropout":
+            idle.add("model.weight_activation")
+        control = patched(RunConfig(), {"model.states": kind}, "t")
+        changed = patched(control, {path: OTHER[path]}, "t")
+        assert (changed.fingerprint() == control.fingerprint()) == (path in idle)
+
+    @pytest.mark.parametrize("path", [path for path in ALONE if path != "model.backbone"])
     def test_in_a_cnn_the_sizes_of_the_scan_do_not_count(self, path: str) -> None:
         cnn = patched(RunConfig(), {"model.backbone": "cnn"}, "t")
         changed = patched(cnn, {path: OTHER[path]}, "t")
@@ -271,6 +344,22 @@ class TestFingerprint:
         assert again.fingerprint() == config.fingerprint()
 
 
+class TestTrained:
+    def test_the_model_of_an_evaluation_is_that_of_the_same_run_without(self) -> None:
+        run = patched(RunConfig(), {"data.window_bp": 4000, "seed": 7}, "t")
+        changed = patched(run, {"evaluation.window_bp": 500, "evaluation.signals": ("hic",)}, "t")
+        assert (run.is_evaluation, changed.is_evaluation) == (False, True)
+        assert changed.trained() == run
+        assert run.trained() == run
+        assert changed.trained().fingerprint() == run.fingerprint()
+        assert "evaluation" not in run.canonical()
+
+    def test_the_order_of_removed_tracks_does_not_count(self) -> None:
+        one = fingerprint(evaluation__signals=("hic", "dnase"))
+        assert one == fingerprint(evaluation__signals=("dnase", "hic"))
+        assert one != fingerprint(evaluation__signals=("dnase", "h3k27ac"))
+
+
 def test_patches_replace_and_leave_the_rest() -> None:
     config = patched(RunConfig(), OTHER, "t")
     assert config.flat() == {**RunConfig().flat(), **{path: _json(value) for path, value in OTHER.items()}}
@@ -286,14 +375,14 @@ def test_patches_replace_and_leave_the_rest() -> None:
             "model.n_state",
             "t.model.n_state: is not a known field; use one of model.average, model.backbone, model.centre_bp, "
             "model.cnn_width, model.confounder_channels, model.d_conv, model.d_model, model.d_state, model.expand, "
-            "model.n_layers, model.n_states, model.predict_with, ... (13 in all). Did you mean 'model.n_states'?",
+            "model.n_layers, model.n_states, model.predict_with, ... (15 in all). Did you mean 'model.n_states'?",
         ),
         (
             "loss.alfa",
             "t.loss.alfa: is not a known field; use one of loss.alpha, loss.beta. Did you mean 'loss.alpha'?",
         ),
-        ("sed", "... (35 in all). Did you mean 'seed'?"),
-        ("optim.learning_rate", "... (35 in all). Did you mean 'optimizer.learning_rate'?"),
+        ("sed", "... (42 in all). Did you mean 'seed'?"),
+        ("optim.learning_rate", "... (42 in all). Did you mean 'optimizer.learning_rate'?"),
         ("model", "t.model: is not a known field; use one of model.average"),
         ("seed.value", "t.seed.value: is not a known field"),
         ("model.n_states.x", "t.model.n_states.x: is not a known field"),

@@ -79,6 +79,10 @@ class StudyProgress:
         self._n_failed += 1
         self._say(f"{label} FAILED after {self._seconds(label):.0f} s: {reason}")
 
+    def interrupted(self, label: str, reason: str) -> None:
+        """Show that a trial ended before its end with nothing wrong, and why."""
+        self._console.print(f"         {label} interrupted: {reason}", markup=False)
+
     def _seconds(self, label: str) -> float:
         now = time.monotonic()
         return now - self._started.get(label, now)

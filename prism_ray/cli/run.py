@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the study, print its table and where to compare; 1 where trials failed."""
     storage = _storage(args.storage, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
     from prism_ray.cli.progress import StudyProgress
-    from prism_ray.distributed.study_run import StudySettings, run_study
+    from prism_ray.distributed.launch import StudySettings
+    from prism_ray.distributed.study_run import run_study
     from prism_ray.report.build import write_report
     from prism_ray.study.load import find_study, load_study
     from prism_ray.tracking import resolve_tracking_uri
@@ -61,12 +62,14 @@ def run(args: argparse.Namespace) -> int:
     print(f"{outcome.n_finished} of {outcome.n_trials} trials are finished ({outcome.n_found} before this launch)")
     for label, reason in outcome.failures.items():
         print(f"FAILED {label}: {reason}")
+    for label in outcome.left:
+        print(f"left to do {label}")
     if outcome.n_finished:
         report = write_report(settings.tracking_uri, study.name, storage / "reports" / study.name)
         print(report.text)
         print(f"report    {report.html}")
     print(f"compare   {_ui_line(settings.tracking_uri)}")
-    return 1 if outcome.failures else 0
+    return {"FINISHED": 0, "FAILED": 1}.get(outcome.status, 130)
 
 
 def _storage(given: Path | None, tracking_uri: str | None) -> Path:

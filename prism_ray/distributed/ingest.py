@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,20 @@ def read_projection(store: Path, data: DataConfig) -> GeneArrays:
     return prism_ray.store.open(store).load(
         data.window_bp, data.signals, data.cell_type, sequence=data.sequence, scalars=data.scalars
     )
+
+
+@lru_cache(CACHED_PROJECTIONS)
+def process_projection(store: Path, digest: str, key: str) -> GeneArrays:
+    """The projection of a `projection_key`, decoded once in this process; not to be changed.
+
+    Args:
+        digest: of the store's data: a store that was built again is read again.
+
+    Raises:
+        StoreError: a file of the store is damaged.
+    """
+    arrays = read_projection(store, DataConfig.model_validate_json(key))
+    return arrays
 
 
 @ray.remote(num_cpus=0)

@@ -1,7 +1,8 @@
 """How the runs of a launch get their genes, chosen by size before the first of them starts.
 
 `cache`: a node decodes a projection of the store once and all trials on it share the arrays (ingest.py). `stream`: a
-trial reads ahead while it trains (streaming.py). Both give the same batches in the same order.
+trial reads ahead while it trains (streaming.py). `process`: decoded in the process that trains, where there is no
+cluster. All give the same batches in the same order.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ import numpy as np
 import ray
 
 from prism_ray.config import RunConfig
-from prism_ray.distributed.ingest import CACHED_PROJECTIONS, projection_key, shared_projection, start_node_caches
+from prism_ray.distributed.ingest import (
+    CACHED_PROJECTIONS,
+    process_projection,
+    projection_key,
+    shared_projection,
+    start_node_caches,
+)
 from prism_ray.distributed.resources import TrialResources, check_resources, smallest_of_nodes
 from prism_ray.distributed.runtime import local_cpus, local_object_store_room, ray_runtime, starts_local_cluster
 from prism_ray.distributed.streaming import StreamPlan, StreamSource, gene_bytes, held_bytes, most_batches, piece_bytes
@@ -25,7 +32,7 @@ from prism_ray.store import Store
 from prism_ray.training.order import TrainingOrder
 from prism_ray.training.sources import GeneSource, MemorySource
 
-LoadingName = Literal["cache", "stream"]
+LoadingName = Literal["cache", "stream", "process"]
 LoadingAsked = Literal["auto", "cache", "stream"]
 
 READER_CPUS = 1
@@ -41,7 +48,7 @@ class Loading:
     """How one trial gets its genes; decides how fast it is and nothing else.
 
     Attributes:
-        name: `cache` or `stream`.
+        name: `cache`, `stream` or `process`.
         reader_cpus, buffer_bytes: of the trial's stream; see `StreamPlan`.
     """
 
@@ -211,6 +218,8 @@ def gene_source(loading: Loading, store: Store, config: RunConfig, n_workers: in
     Args:
         iterator: this worker's part of a pipeline that several workers share; see `StreamSource`.
     """
+    if loading.name == "process":
+        return MemorySource(process_projection(store.path, store.digest, projection_key(config.data)))
     if loading.name == "cache":
         return MemorySource(shared_projection(store.path, store.digest, config.data))
     return StreamSource(stream_plan(loading, store, config, n_workers), iterator)

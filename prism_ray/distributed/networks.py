@@ -28,6 +28,8 @@ def _described(config: RunConfig, store: Store) -> str:
     n_scalars = len(store.scalar_names if data.scalars == "all" else data.scalars)
     size = model_size(config.model, InputShape(len(data.signals), n_scalars, data.sequence), data.window_bp)
     copies = "1 copy" if size.n_copies == 1 else f"{size.n_copies} copies"
+    if config.model.states != "learned":
+        copies += f" ({config.model.states} states)"
     return (
         f"{config.model.backbone}, {size.n_parameters:,} parameters, {copies} of {data.window_bp:,} bp, "
         f"{size.plain_multiply_adds / 1e9:.3g} G multiply-adds a gene, "

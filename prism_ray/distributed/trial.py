@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import prism_ray.store
 from prism_ray.config import RunConfig
@@ -77,6 +77,13 @@ class TrialTask:
     def tracker(self) -> Tracker:
         """Tracker of the study, for use in any process."""
         return NullTracker() if self.tracking_uri is None else MlflowTracker(self.tracking_uri)
+
+
+class TaskSource(Protocol):
+    """Turns a proposal into a trial's task; pickled to every trial process."""
+
+    def task(self, proposal: Mapping[str, Any]) -> TrialTask:
+        """The trial to run."""
 
 
 class _TrackedReporter:

@@ -5,6 +5,8 @@ Legend: B genes, L positions in bp, S signals, D channels, n background states, 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -56,4 +58,9 @@ class ConfounderEncoder(nn.Module):
             faults.raise_if_any(ConfigError)
         pooled = self.convolutions(signals.transpose(1, 2)).mean(dim=2)  # (B, 4c)
         logits = self.projection(pooled).unflatten(1, (-1, self.n_states))  # (B, D, n), n fastest
-        return torch.softmax(logits, dim=1) if self.activation == "softmax" else torch.sigmoid(logits)
+        return state_weights(logits, self.activation)
+
+
+def state_weights(logits: Tensor, activation: Literal["sigmoid", "softmax"]) -> Tensor:
+    """Weights of states, (B, D, n), from what a layer gave for them, (B, D, n); softmax runs over D."""
+    return torch.softmax(logits, dim=1) if activation == "softmax" else torch.sigmoid(logits)

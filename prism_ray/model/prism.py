@@ -18,6 +18,7 @@ from prism_ray.errors import ConfigError, FaultList, InputError
 from prism_ray.model.backbones import build_backbone
 from prism_ray.model.confounders import ConfounderEncoder
 from prism_ray.model.interface import InputShape, Output, Paths, TrainedOn, check_finite, check_inputs
+from prism_ray.model.state_controls import DropoutStates, RandomStates
 
 
 class Prism(nn.Module):
@@ -43,7 +44,7 @@ class Prism(nn.Module):
         super().__init__()
         if config.n_states > 0 and inputs.n_signals == 0:
             faults = FaultList()
-            problem = f"{config.n_states} background states have no signals to be learned from"
+            problem = f"{config.n_states} background states have no signals to weigh"
             faults.add("model.n_states", problem, "name a signal in data.signals or use n_states: 0")
             faults.raise_if_any(ConfigError)
         self.config = config
@@ -52,7 +53,7 @@ class Prism(nn.Module):
         width = config.d_model
         self.sequence_layer: nn.Linear | None = None
         self.signal_layer: nn.Linear | None = None
-        self.state_encoder: ConfounderEncoder | None = None
+        self.state_encoder: ConfounderEncoder | RandomStates | DropoutStates | None = None
         if inputs.sequence:
             with _drawn_from(seed, "sequence_layer"):
                 self.sequence_layer = nn.Linear(4, width)
@@ -71,7 +72,7 @@ class Prism(nn.Module):
             )
         if config.n_states:
             with _drawn_from(seed, "state_encoder"):
-                self.state_encoder = ConfounderEncoder(config, inputs.n_signals)
+                self.state_encoder = _state_source(config, inputs.n_signals)
 
     def forward(
         self,
@@ -169,6 +170,15 @@ class Prism(nn.Module):
     def _any_weight(self) -> Tensor:
         """A weight that every model has: its dtype and device are the model's."""
         return next(self.head.parameters())
+
+
+def _state_source(config: ModelConfig, n_signals: int) -> ConfounderEncoder | RandomStates | DropoutStates:
+    """What gives the weights of the background states."""
+    if config.states == "random":
+        return RandomStates(config)
+    if config.states == "dropout":
+        return DropoutStates(config)
+    return ConfounderEncoder(config, n_signals)
 
 
 def _full_precision(device: torch.device) -> torch.autocast:

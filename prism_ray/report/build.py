@@ -11,14 +11,23 @@ import numpy as np
 import pandas as pd
 
 from prism_ray.errors import Fault, InputError
-from prism_ray.report.figures import StudyFigure, study_figures
-from prism_ray.report.html import Page, reading_aid, render
+from prism_ray.report.figures import StudyFigure, gene_figures, study_figures
+from prism_ray.report.genes import finished_runs, gene_table, wants_predictions
+from prism_ray.report.html import Page, gene_aid, reading_aid, render
 from prism_ray.report.provenance import mixture_notes, provenance
 from prism_ray.report.published import published_for
 from prism_ray.report.style import save_figure
 from prism_ray.report.tables import arm_table, count_trials, study_table, summary_metrics
-from prism_ray.report.text import counts_sentence, headline, number, table_cells, table_markdown, table_text
-from prism_ray.tracking import MlflowTracker, StudyHeader, StudyRun, fetch_study, fetch_trials
+from prism_ray.report.text import (
+    counts_sentence,
+    gene_cells,
+    headline,
+    number,
+    table_cells,
+    table_markdown,
+    table_text,
+)
+from prism_ray.tracking import MlflowTracker, StudyHeader, StudyRun, fetch_predictions, fetch_study, fetch_trials
 
 REPORT_NAME = "report.html"
 COMPARED_METRICS = ("mse", "mae", "pearson_r")
@@ -73,12 +82,18 @@ def write_report(tracking_uri: str, study: str, out: Path) -> ReportResult:
     header = launch.header
     table = study_table(trials, header)
     figures = study_figures(trials, table, header)
-    page = _page(trials, table, figures, launch, tracking_uri)
+    genes = pd.DataFrame()
+    if wants_predictions(header):
+        runs = finished_runs(trials, header)
+        predictions = fetch_predictions(tracking_uri, runs["run_id"])
+        genes = gene_table(runs, predictions, header)
+        figures += gene_figures(runs, table, predictions, header)
+    page = _page(trials, table, genes, figures, launch, tracking_uri)
     markdown = _markdown(page)
     out.mkdir(parents=True, exist_ok=True)
     html = out / REPORT_NAME
     html.write_text(render(page), encoding="utf-8")
-    files = [html, *_write_data(page, markdown, trials, table, out)]
+    files = [html, *_write_data(page, markdown, trials, table, genes, out)]
     for figure in figures:
         files += save_figure(figure.figure, figure.info, out / "figures", figure.name, ("png",))
     MlflowTracker(tracking_uri).publish(
@@ -100,7 +115,12 @@ def _settled(trials: pd.DataFrame, launch: StudyRun) -> pd.DataFrame:
 
 
 def _page(
-    trials: pd.DataFrame, table: pd.DataFrame, figures: list[StudyFigure], launch: StudyRun, tracking_uri: str
+    trials: pd.DataFrame,
+    table: pd.DataFrame,
+    genes: pd.DataFrame,
+    figures: list[StudyFigure],
+    launch: StudyRun,
+    tracking_uri: str,
 ) -> Page:
     header = launch.header
     facts = provenance(trials, header, tracking_uri=tracking_uri, parent_run_id=launch.run_id)
@@ -124,6 +144,7 @@ def _page(
         notes=notes,
         headings=headings,
         rows=rows,
+        genes=gene_cells(genes, header),
         figures=figures,
         comparisons=_comparisons(trials, header),
         facts=facts,
@@ -165,13 +186,17 @@ def _markdown(page: Page) -> str:
     for note in page.notes:
         lines += [f"> {note}", ""]
     lines += [table_markdown(list(page.headings), [list(row) for row in page.rows]), "", reading_aid(header), ""]
+    if page.genes[1]:
+        lines += [table_markdown(list(page.genes[0]), [list(row) for row in page.genes[1]]), "", gene_aid(header), ""]
     if header.claim:
         lines += [f"Claim: {header.claim}" + (f" ({header.source})" if header.source else ""), ""]
     lines += ["Repeat:", "", "```", header.command, f"prism-ray report {header.name}", "```", ""]
     return "\n".join(lines)
 
 
-def _write_data(page: Page, markdown: str, trials: pd.DataFrame, table: pd.DataFrame, out: Path) -> list[Path]:
+def _write_data(
+    page: Page, markdown: str, trials: pd.DataFrame, table: pd.DataFrame, genes: pd.DataFrame, out: Path
+) -> list[Path]:
     files = [out / name for name in ("report.md", "table.csv", "trials.csv", "results.json")]
     files[0].write_text(markdown, encoding="utf-8")
     table.to_csv(files[1], index=False)
@@ -182,6 +207,7 @@ def _write_data(page: Page, markdown: str, trials: pd.DataFrame, table: pd.DataF
         "counts": page.counts,
         "notes": list(page.notes),
         "table": json.loads(table.to_json(orient="records", double_precision=15)),
+        "genes": json.loads(genes.to_json(orient="records", double_precision=15)),
         "provenance": page.facts,
     }
     files[3].write_text(json.dumps(results, indent=1), encoding="utf-8")

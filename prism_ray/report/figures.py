@@ -7,8 +7,19 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
+from prism_ray.report.by_chrom import draw_folds, fold_caption, fold_info
 from prism_ray.report.curve import curve_caption, curve_info, draw_curve
 from prism_ray.report.forest import draw_forest, forest_caption, forest_info
+from prism_ray.report.genes import Predictions
+from prism_ray.report.predicted import (
+    draw_predicted,
+    draw_residuals,
+    predicted_caption,
+    predicted_info,
+    residual_caption,
+    residual_info,
+    shown_arms,
+)
 from prism_ray.report.search import (
     draw_history,
     draw_parameters,
@@ -63,6 +74,34 @@ def _ablation_figures(trials: pd.DataFrame, table: pd.DataFrame, header: StudyHe
         figures.append(
             StudyFigure("forest", title, forest_caption(forest, header), forest, draw_forest(forest, header))
         )
+    return figures
+
+
+def gene_figures(
+    runs: pd.DataFrame, table: pd.DataFrame, predictions: Predictions, header: StudyHeader
+) -> list[StudyFigure]:
+    """Figures of what a study predicts for single genes, as far as there are predictions.
+
+    Args:
+        runs: as `finished_runs` gives them.
+        table: as `study_table` makes it.
+        predictions: of these runs.
+        header: of the study.
+    """
+    figures = []
+    folds = fold_info(runs, predictions, header)
+    if len(folds):
+        drawn = draw_folds(folds, header)
+        figures.append(StudyFigure("folds", "Fold by fold", fold_caption(folds, header), folds, drawn))
+    predicted = predicted_info(runs, predictions, header)
+    arms = tuple(arm for arm in shown_arms(table, header) if arm in set(predicted["arm"]))
+    if not arms:
+        return figures
+    caption, drawn = predicted_caption(predicted, arms), draw_predicted(predicted, arms)
+    figures.append(StudyFigure("predicted", "Predicted against observed", caption, predicted, drawn))
+    residuals = residual_info(predicted)
+    caption, drawn = residual_caption(residuals, arms), draw_residuals(residuals, arms)
+    figures.append(StudyFigure("residuals", "Errors along expression", caption, residuals, drawn))
     return figures
 
 

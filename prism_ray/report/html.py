@@ -38,6 +38,7 @@ class Page:
         counts: how many trials it rests on.
         notes: what a reader must know before believing it.
         headings, rows: the table as text.
+        genes: headings and rows of the arms' differences over genes; no row where there are no predictions.
         figures: in the order of the page.
         comparisons: tables of published numbers beside ours, by cell type.
         facts: as `provenance` returns them.
@@ -50,6 +51,7 @@ class Page:
     notes: Sequence[str]
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
+    genes: tuple[Sequence[str], Sequence[Sequence[str]]]
     figures: Sequence[StudyFigure]
     comparisons: dict[str, pd.DataFrame]
     facts: dict[str, Any]
@@ -70,6 +72,9 @@ def render(page: Page) -> str:
         table_html(page.headings, page.rows),
         f'<p class="study">{escape(reading_aid(header))}</p>',
     ]
+    if page.genes[1]:
+        parts += ["<h2>Would it hold on other genes?</h2>", table_html(*page.genes)]
+        parts.append(f'<p class="study">{escape(gene_aid(header))}</p>')
     for figure in page.figures:
         parts += [
             f"<h2>{escape(figure.title)}</h2>",
@@ -96,6 +101,15 @@ def reading_aid(header: StudyHeader) -> str:
     return (
         f"{text} Differences are paired by seed and fold against {header.baseline}; p is the paired t test's, "
         f"corrected by Holm over the arms."
+    )
+
+
+def gene_aid(header: StudyHeader) -> str:
+    """How to read the table of differences over genes."""
+    return (
+        f"Difference in {header.metric} from {header.baseline}, mean over the runs of the same seeds. The first "
+        f"interval is over other test genes for these runs (BCa bootstrap), the second over other runs and other genes "
+        f"together; the paired t interval above is over other runs for these genes."
     )
 
 

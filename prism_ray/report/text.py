@@ -18,6 +18,8 @@ NOTHING = "-"
 ARM_HEADINGS = ("arm", "finished", "failed", "missing", "mean", "std", "95 % interval")
 PAIRED_HEADINGS = ("pairs", "difference", "95 % interval of it", "p (Holm)")
 
+GENE_HEADINGS = ("arm", "runs", "genes", "difference", "95 % over genes", "95 % over runs and genes")
+
 
 def number(value: Any) -> str:
     """A number with four decimals, with three digits where these would not show it, `-` where it is not defined."""
@@ -69,6 +71,19 @@ def table_cells(table: pd.DataFrame, header: StudyHeader) -> tuple[list[str], li
         elif paired:
             cells += [str(row["n_pairs"]), signed(row["difference"])]
             cells += [interval(row["difference_low"], row["difference_high"]), probability(row["p_holm"])]
+        rows.append(cells)
+    return headings, rows
+
+
+def gene_cells(genes: pd.DataFrame, header: StudyHeader) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of `gene_table`, as people read it; no row where it has none."""
+    several = len(header.cell_types) > 1
+    headings = [*(("cell type",) if several else ()), *GENE_HEADINGS]
+    rows = []
+    for row in genes.to_dict("records"):
+        cells = [row["cell_type"]] if several else []
+        cells += [row["arm"], str(row["n_runs"]), str(row["n_genes"]), signed(row["difference"])]
+        cells += [interval(row["genes_low"], row["genes_high"]), interval(row["both_low"], row["both_high"])]
         rows.append(cells)
     return headings, rows
 

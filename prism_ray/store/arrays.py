@@ -5,7 +5,7 @@ N genes, L positions in bp, S signals, K scalars.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +56,22 @@ class GeneArrays:
             signal_names=self.signal_names,
             scalar_names=self.scalar_names,
             window_bp=self.window_bp,
+        )
+
+    def cut(self, window_bp: int) -> GeneArrays:
+        """The same genes with a shorter window around their TSS, as views.
+
+        Args:
+            window_bp: its length, even, at most L.
+        """
+        assert 0 < window_bp <= self.window_bp, f"a window of {self.window_bp} bp cannot be cut to {window_bp}"
+        start = (self.window_bp - window_bp) // 2
+        inside = slice(start, start + window_bp)
+        return replace(
+            self,
+            sequence=None if self.sequence is None else self.sequence[:, inside],
+            signals=self.signals[:, inside],
+            window_bp=window_bp,
         )
 
     @property

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from prism_ray.tracking.fetch import StudyRun, fetch_study, fetch_trials
     from prism_ray.tracking.journal import replay
     from prism_ray.tracking.mlflow_tracker import MlflowTracker
+    from prism_ray.tracking.predictions import fetch_predictions
 
 _LOADED_AT_FIRST_USE = {
     "MlflowTracker": "mlflow_tracker",
     "StudyRun": "fetch",
+    "fetch_predictions": "predictions",
     "fetch_study": "fetch",
     "fetch_trials": "fetch",
     "prepare": "client",
@@ -37,6 +39,7 @@ __all__ = [
     "TrialHeader",
     "TrialLog",
     "default_tracking_uri",
+    "fetch_predictions",
     "fetch_study",
     "fetch_trials",
     "prepare",

@@ -15,16 +15,21 @@ from prism_ray.store import GeneArrays
 from prism_ray.training.batches import make_batch
 from prism_ray.training.collectives import gather_rows, share_of_rows
 from prism_ray.training.reporter import Placement
-from prism_ray.training.sources import GeneSource, as_source
+from prism_ray.training.sources import GeneReader, as_source
 
 _POSITIONS_A_BATCH = 64 * 2000
 """Positions (genes x bp) evaluated at once: bounds memory at long windows, keeps short ones efficient."""
 
 
+def genes_a_batch(window_bp: int) -> int:
+    """Genes of a window's length that are evaluated at once."""
+    return max(1, _POSITIONS_A_BATCH // window_bp)
+
+
 @torch.inference_mode()
 def predict_rows(
     model: Prism,
-    genes: GeneArrays | GeneSource,
+    genes: GeneArrays | GeneReader,
     rows: NDArray[np.int64],
     placement: Placement,
     path: Literal["plain", "adjusted"],
@@ -37,9 +42,8 @@ def predict_rows(
     was_training = model.training
     model.eval()
     mine = rows[share_of_rows(len(rows), placement.rank, placement.n_workers)]
-    batch_genes = max(1, _POSITIONS_A_BATCH // source.genes.window_bp)
     parts = [np.empty(0, dtype=np.float32)]
-    with closing(source.chunks(mine, batch_genes)) as chunks:
+    with closing(source.chunks(mine, genes_a_batch(source.genes.window_bp))) as chunks:
         for arrays in chunks:
             batch = make_batch(arrays, placement.device)
             output = model(batch.sequence, batch.signals, batch.scalars, paths=path)
@@ -52,7 +56,7 @@ def predict_rows(
 
 def evaluate_rows(
     model: Prism,
-    source: GeneSource,
+    source: GeneReader,
     rows: NDArray[np.int64],
     placement: Placement,
     path: Literal["plain", "adjusted"],

@@ -28,6 +28,7 @@ from prism_ray.errors import TrainingError
 from prism_ray.model import Prism, prism_loss
 from prism_ray.model.backbone import set_checkpointing
 from prism_ray.model.graphs import graph_backbone, ungraph_backbone
+from prism_ray.model.state_controls import DropoutStates
 from prism_ray.store import GeneArrays
 from prism_ray.training.batches import Batch, make_batch
 from prism_ray.training.collectives import average_gradients, sum_over_workers
@@ -57,11 +58,12 @@ class GradientStep:
         self._graphs_untried = graphs_allowed(placement)
         set_checkpointing(model, self.checkpointing)
 
-    def compute(self, share: GeneArrays) -> Tensor:
+    def compute(self, share: GeneArrays, step: int) -> Tensor:
         """Leave the gradients of the global batch in the model, whose gradients are empty; its losses come back.
 
         Args:
             share: this worker's genes of the batch.
+            step: number of the batch, from 0: what is drawn by chance depends on it.
 
         Returns:
             (4,) float64 losses of the global batch on the CPU: total, prediction, adjustment, diversity.
@@ -73,13 +75,13 @@ class GradientStep:
         self._model.train()
         try:
             batch = make_batch(share, placement.device)
-            states = self._states(batch)
+            states = self._states(batch, step)
         except torch.OutOfMemoryError as problem:
             if placement.n_workers > 1:
                 raise  # the others wait inside the encoder and cannot be told: only the end of a process frees them
             raise TrainingError(self._too_large(share.window_bp)) from problem
         while True:
-            leaf = None if states is None else states.detach().requires_grad_()
+            leaf = None if states is None else states.detach().requires_grad_(states.requires_grad)
             losses = self._run_micro_batches(batch, leaf)
             short = losses is None
             told = torch.zeros(N_LOSSES + 1, dtype=torch.float64, device=placement.device)
@@ -90,7 +92,7 @@ class GradientStep:
             if not told[-1]:
                 break
             self._take_less(share.window_bp)
-        if states is not None and leaf is not None:
+        if states is not None and leaf is not None and leaf.requires_grad:
             torch.autograd.backward(states, leaf.grad)
         average_gradients(self._model.parameters(), placement)
         return told[:-1] / placement.n_workers
@@ -99,11 +101,16 @@ class GradientStep:
         """Give back what steps kept beside the model, which may then be called on any batch again."""
         ungraph_backbone(self._model.backbone)
 
-    def _states(self, batch: Batch) -> Tensor | None:
+    def _states(self, batch: Batch, step: int) -> Tensor | None:
         """Weights of the background states of the whole share, (B, D, n); None for a model without them."""
         encoder = self._model.state_encoder
         if encoder is None:
             return None
+        if isinstance(encoder, DropoutStates):
+            config, placement = self._config, self._placement
+            n_share = len(batch.label)
+            rows = slice(placement.rank * n_share, (placement.rank + 1) * n_share)
+            return encoder.drawn(config.seed, step, config.training.batch_size, rows).to(placement.device)
         # Outside of mixed precision, as in the model.
         states: Tensor = encoder(batch.signals)
         return states
@@ -135,7 +142,8 @@ class GradientStep:
             _given(self._model, None if states is None else states[genes]),
         ):
             output = self._model(_part(batch.sequence, genes), _part(batch.signals, genes), _part(batch.scalars, genes))
-            losses = prism_loss(output, label, config.loss.alpha, config.loss.beta)
+            beta = config.loss.beta if config.states_are_driven_apart else 0.0
+            losses = prism_loss(output, label, config.loss.alpha, beta)
         weight = len(label) / len(batch.label)
         torch.autograd.backward(losses.total * weight)
         parts = torch.stack([losses.total, losses.prediction, losses.adjustment, losses.diversity])

@@ -237,7 +237,7 @@ def _train_step(run: _Run, share: GeneArrays) -> None:
         group["lr"] = rate
     run.optimizer.zero_grad(set_to_none=True)
     before = run.gradients.micro_batch, run.gradients.checkpointing
-    losses = run.gradients.compute(share)
+    losses = run.gradients.compute(share, run.step)
     if not math.isfinite(float(losses[0])):
         raise TrainingError(
             f"the loss is {float(losses[0])} at step {run.step + 1} (learning rate {rate:.3g}); "

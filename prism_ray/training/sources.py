@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,20 +69,27 @@ class GeneTable:
         return InputShape(n_signals=len(self.signal_names), n_scalars=len(self.scalar_names), sequence=self.sequence)
 
 
-class GeneSource(Protocol):
-    """Gives a run its genes. Equal sources give equal arrays in the same order, wherever they read."""
+class GeneReader(Protocol):
+    """Gives the genes that a model is evaluated on."""
 
     @property
     def genes(self) -> GeneTable:
         """All genes, in store order: rows are numbers of genes in it."""
+
+    def chunks(self, rows: NDArray[np.int64], size: int) -> Generator[GeneArrays, None, None]:
+        """Genes `rows` in their order, `size` at a time; the last may be fewer. Writable arrays of their own."""
+
+
+class GeneSource(GeneReader, Protocol):
+    """Gives a run its genes. Equal sources give equal arrays in the same order, wherever they read."""
 
     def training_shares(
         self, order: TrainingOrder, steps: range, rank: int, n_workers: int
     ) -> Generator[GeneArrays, None, None]:
         """Genes of one worker for each of `steps`, in order; writable arrays of their own."""
 
-    def chunks(self, rows: NDArray[np.int64], size: int) -> Generator[GeneArrays, None, None]:
-        """Genes `rows` in their order, `size` at a time; the last may be fewer. Writable arrays of their own."""
+
+Source = TypeVar("Source", bound=GeneReader)
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,6 @@ class MemorySource:
             yield self.arrays.take(rows[start : start + size])
 
 
-def as_source(genes: GeneArrays | GeneSource) -> GeneSource:
+def as_source(genes: GeneArrays | Source) -> MemorySource | Source:
     """The source itself, or a source of the arrays."""
     return MemorySource(genes) if isinstance(genes, GeneArrays) else genes

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 import yaml
 
-from prism_ray.distributed.study_run import StudySettings
+import prism_ray.store
+from prism_ray.distributed.launch import StudySettings
+from prism_ray.study.designs import expand
 from prism_ray.study.load import load_study
 from prism_ray.study.spec import Study
+from prism_ray.training.record import TrialRecord, read_record
 from tests.tracking_support import fresh_store
 
 TINY = {
@@ -65,6 +68,9 @@ class Told:
     def failed(self, label: str, reason: str) -> None:
         self.events.append(("failed", label))
 
+    def interrupted(self, label: str, reason: str) -> None:
+        self.events.append(("interrupted", label))
+
     def labels(self, kind: str) -> set[str]:
         return {label for event, label in self.events if event == kind}
 
@@ -107,6 +113,17 @@ def study_settings(store: Path, folder: Path) -> StudySettings:
         tracking_uri=fresh_store(tracked),
         command="prism-ray run tiny",
     )
+
+
+def study_records(study: Study, settings: StudySettings) -> dict[str, TrialRecord]:
+    """Records of all trials of a study that has run, by the trial's name."""
+    digest = prism_ray.store.open(settings.store).digest
+    found = {}
+    for trial in expand(study):
+        record = read_record(settings.storage / "trials" / trial.trial_id(digest))
+        assert record is not None, trial.name
+        found[trial.name] = record
+    return found
 
 
 @pytest.fixture

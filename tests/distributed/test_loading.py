@@ -19,6 +19,7 @@ import prism_ray.store
 from prism_ray.config import RunConfig
 from prism_ray.distributed import loading as loading_module
 from prism_ray.distributed.ingest import node_cache
+from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.loading import (
     LoadingRequest,
     check_loading_name,
@@ -31,7 +32,7 @@ from prism_ray.distributed.loading import (
 from prism_ray.distributed.resources import TrialResources, check_resources
 from prism_ray.distributed.single import RunSettings, train_config
 from prism_ray.distributed.streaming import held_bytes, most_batches
-from prism_ray.distributed.study_run import StudySettings, run_study
+from prism_ray.distributed.study_run import run_study
 from prism_ray.errors import InputError
 from prism_ray.study.designs import expand
 from prism_ray.study.spec import Study

@@ -9,7 +9,8 @@ import pytest
 
 import prism_ray.store
 from prism_ray.distributed.build import build_store
-from prism_ray.distributed.study_run import StudySettings, run_study
+from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.study_run import run_study
 from prism_ray.metrics import regression_metrics
 from prism_ray.study.load import load_study
 from prism_ray.tracking import default_tracking_uri, fetch_trials

@@ -22,7 +22,7 @@ def gradient_steps(n_steps, **placed):
     gradients = GradientStep(model, config, Placement(device=torch.device("cuda"), **placed))
     for seed in range(n_steps):
         optimizer.zero_grad(set_to_none=True)
-        gradients.compute(made_genes(4, 1000, seed))
+        gradients.compute(made_genes(4, 1000, seed), 0)
         optimizer.step()
     graphed = "forward" in model.backbone.__dict__
     return graphed, {name: value.detach().cpu() for name, value in model.state_dict().items()}

@@ -44,7 +44,7 @@ def model_of(config: RunConfig, arrays: GeneArrays) -> Prism:
 def computed(config: RunConfig, arrays: GeneArrays, placement: Placement) -> tuple[Prism, torch.Tensor]:
     """A new model with the gradients of a batch of 8, and the losses."""
     model = model_of(config, arrays)
-    losses = GradientStep(model, config, placement).compute(arrays.take(ROWS))
+    losses = GradientStep(model, config, placement).compute(arrays.take(ROWS), 0)
     return model, losses
 
 
@@ -232,7 +232,7 @@ def test_one_gene_turns_to_checkpointing_and_then_says_what_to_do(
     memory = ShortMemory(monkeypatch, n_most=0)
     step = GradientStep(model_of(config, arrays), config, Placement())
     with pytest.raises(TrainingError, match=r"^1 genes of 128 bp do not fit in the memory of cpu") as refused:
-        step.compute(arrays.take(ROWS))
+        step.compute(arrays.take(ROWS), 0)
     assert "--gpus-per-worker" in str(refused.value)
     assert "data.window_bp" in str(refused.value)
     assert memory.sizes == [8, 4, 2, 1, 1]
@@ -251,7 +251,7 @@ def test_an_encoder_that_does_not_fit_is_said(
 
     monkeypatch.setattr(model.state_encoder, "forward", full)
     with pytest.raises(TrainingError, match="8 genes of 128 bp do not fit"):
-        GradientStep(model, config, Placement()).compute(arrays.take(ROWS))
+        GradientStep(model, config, Placement()).compute(arrays.take(ROWS), 0)
 
 
 def test_the_encoder_is_back_after_an_error(
@@ -261,7 +261,7 @@ def test_the_encoder_is_back_after_an_error(
     names, encoder = [name for name, _ in model.named_parameters()], model.state_encoder
     ShortMemory(monkeypatch, n_most=0)
     with pytest.raises(TrainingError):
-        GradientStep(model, config, Placement(checkpoint_activations=True, micro_batch=1)).compute(arrays.take(ROWS))
+        GradientStep(model, config, Placement(checkpoint_activations=True, micro_batch=1)).compute(arrays.take(ROWS), 0)
     assert model.state_encoder is encoder
     assert [name for name, _ in model.named_parameters()] == names
 
@@ -292,7 +292,7 @@ def test_mixed_precision_leaves_norms_states_and_predictions_in_float32(config: 
     for name, part in model.named_modules():
         if isinstance(part, (nn.RMSNorm, nn.BatchNorm1d, BidirectionalBlock)) or name in WIDE:
             part.register_forward_hook(note(name))
-    GradientStep(model, config, Placement()).compute(arrays.take(ROWS))
+    GradientStep(model, config, Placement()).compute(arrays.take(ROWS), 0)
     assert {"model", "backbone.norm", "backbone.blocks.0", *WIDE} <= seen.keys()
     assert {dtype for dtypes in seen.values() for dtype in dtypes} == {torch.float32}
     assert {parameter.grad.dtype for parameter in model.parameters() if parameter.grad is not None} == {torch.float32}

@@ -41,7 +41,7 @@ def steps(config: RunConfig, arrays: GeneArrays, placement: Placement, n_steps: 
     step = GradientStep(model, config, placement)
     for _ in range(n_steps):
         model.zero_grad(set_to_none=True)
-        step.compute(arrays.take(np.arange(8)))
+        step.compute(arrays.take(np.arange(8)), 0)
     return model, step
 
 

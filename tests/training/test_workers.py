@@ -42,7 +42,7 @@ def gradients(setting: Setting, placement: Placement) -> dict[str, Any]:
     model = model_of(config, arrays)
     step = GradientStep(model, config, placement)
     n_each = len(ROWS) // placement.n_workers
-    losses = step.compute(arrays.take(ROWS[placement.rank * n_each : (placement.rank + 1) * n_each]))
+    losses = step.compute(arrays.take(ROWS[placement.rank * n_each : (placement.rank + 1) * n_each]), 0)
     return {
         "losses": losses,
         "gradients": {name: parameter.grad for name, parameter in model.named_parameters()},

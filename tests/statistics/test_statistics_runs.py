@@ -12,10 +12,10 @@ from prism_ray.errors import InputError
 from prism_ray.statistics import (
     Summary,
     holm,
-    minimal_detectable_effect,
     one_standard_error,
     paired_differences,
     paired_effect,
+    probability_of_improvement,
     sign_test,
     summarize,
 )
@@ -122,28 +122,6 @@ def test_holm_equals_its_definition(p_values: list[float]) -> None:
         assert p <= adjusted <= 1.0
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 12, 60])
-def test_minimal_detectable_effect_has_the_stated_power(n: int) -> None:
-    effect = minimal_detectable_effect(0.01, n)
-    critical = stats.t.ppf(0.975, n - 1)
-    shift = effect / (0.01 / math.sqrt(n))
-    power = stats.nct.sf(critical, n - 1, shift)
-    assert power == pytest.approx(0.8, abs=2e-3)
-
-
-def test_minimal_detectable_effect_by_simulation() -> None:
-    effect = minimal_detectable_effect(1.0, 5)
-    draws = np.random.default_rng(0).normal(effect, 1.0, (20_000, 5))
-    found = (stats.ttest_1samp(draws, 0.0, axis=1).pvalue < 0.05).mean()
-    assert found == pytest.approx(0.8, abs=0.012)
-
-
-def test_minimal_detectable_effect_needs_two_pairs() -> None:
-    assert math.isnan(minimal_detectable_effect(0.01, 1))
-    assert math.isnan(minimal_detectable_effect(math.nan, 5))
-    assert minimal_detectable_effect(0.0, 5) == 0.0
-
-
 def _runs(mean: float, std: float, n: int = 4) -> Summary:
     return Summary(n, mean, std, math.nan, math.nan)
 
@@ -160,3 +138,16 @@ def test_one_standard_error_needs_a_spread_of_the_best() -> None:
     assert one_standard_error([], [], "minimize") is None
     assert one_standard_error([0, 2], [_runs(0.2, 0.1), _runs(0.1, math.nan, n=1)], "minimize") is None
     assert one_standard_error([0, 2], [summarize([]), _runs(0.1, 0.01)], "minimize") == 2
+
+
+@given(values, values, st.sampled_from(["minimize", "maximize"]))
+def test_probability_of_improvement_is_the_u_statistic(arm: list[float], baseline: list[float], direction: str) -> None:
+    u = stats.mannwhitneyu(arm, baseline).statistic / (len(arm) * len(baseline))
+    found = probability_of_improvement(arm, baseline, direction)  # type: ignore[arg-type]
+    assert found == pytest.approx(u if direction == "maximize" else 1 - u)
+
+
+def test_probability_of_improvement_needs_runs_of_both() -> None:
+    assert math.isnan(probability_of_improvement([], [1.0], "minimize"))
+    assert probability_of_improvement([1.0], [1.0], "minimize") == 0.5
+    assert probability_of_improvement([0.5, 2.0], [1.0], "minimize") == 0.5

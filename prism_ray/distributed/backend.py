@@ -1,0 +1,62 @@
+"""What runs the trials of a launch: an interface that knows nothing of studies, and what passes through it.
+
+`RayBackend` (tune.py) runs many at once over a cluster; `InProcessBackend` (in_process.py) runs one after another in
+this process, with no cluster at all. Both ask the same queue for trials, run them by the same function
+(`run_proposal`) and tell the queue how they ended: the order of trials, retries and stopping do not depend on them.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest
+from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.trial import TaskSource
+from prism_ray.distributed.trial_queue import TrialQueue
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a backend is to run.
+
+    Attributes:
+        source: what makes a proposal a trial's task.
+        each: what a trial takes.
+        queue: gives out proposals and is told how they ended.
+        n_concurrent: trials at once.
+        scratch: folder for the backend's own files, removed afterwards.
+        objective: metric that a searcher is told of a trial, `val/...`.
+    """
+
+    source: TaskSource
+    each: TrialResources
+    queue: TrialQueue
+    n_concurrent: int
+    scratch: Path
+    objective: str = "val/mse"
+
+
+class Backend(Protocol):
+    """Runs trials; picklable, since settings that hold it are sent to trial processes."""
+
+    def check(self, each: TrialResources, loading: LoadingAsked, address: str | None) -> None:
+        """Refuse what this backend cannot do, before anything is started or written.
+
+        Raises:
+            InputError: with all reasons.
+        """
+
+    def open(
+        self, request: LoadingRequest, each: TrialResources, *, address: str | None, max_concurrent: int | None
+    ) -> AbstractContextManager[tuple[int, Loading]]:
+        """Where the trials run, for the time of the block: the number of them at once, and how they load.
+
+        Raises:
+            InputError: it cannot hold a trial or its genes; with what to do.
+        """
+
+    def run(self, work: Work) -> None:
+        """Run proposals until the queue has no more. Trials that fail do not stop the others."""

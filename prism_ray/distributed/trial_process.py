@@ -1,0 +1,51 @@
+"""What the process of a trial does, whichever backend started it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from prism_ray.distributed.gpus import trial_device
+from prism_ray.distributed.searcher import FAILURE_KEY
+from prism_ray.distributed.train import train_on_workers
+from prism_ray.distributed.trial import TaskSource, TrialTask, note_failure, run_trial
+from prism_ray.distributed.trial_queue import INTERRUPTED_KEY
+from prism_ray.errors import ConfigError, PrismRayError
+from prism_ray.training.preemption import RunInterruptedError
+from prism_ray.training.record import TrialRecord
+
+
+def run_proposal(
+    proposal: Mapping[str, Any], source: TaskSource, objective: str, report: Callable[[dict[str, Any]], None]
+) -> None:
+    """Run the trial of a proposal and report how it ended: its metrics, why it failed, or why it was interrupted.
+
+    Args:
+        objective: metric that must be in every result.
+        report: takes the result; what a searcher and the queue are told.
+    """
+    task = source.task(proposal)
+    try:
+        record = train_on_workers(task) if task.resources.n_workers > 1 else _train_here(task)
+    except RunInterruptedError as problem:
+        report({objective: math.nan, INTERRUPTED_KEY: str(problem)})
+        return
+    except PrismRayError as problem:
+        # Trying again would end the same way: say so as a result, since Tune repeats what raises.
+        report({objective: math.nan, FAILURE_KEY: str(problem)})
+        return
+    assert record is not None
+    report({**record.metrics, FAILURE_KEY: ""})
+
+
+def _train_here(task: TrialTask) -> TrialRecord | None:
+    torch.set_num_threads(task.resources.cpus_per_worker)
+    try:
+        device = trial_device(task.resources.gpus_per_worker)
+    except ConfigError as problem:
+        note_failure(task, problem)
+        raise
+    return run_trial(task, task.resources.placement(device))

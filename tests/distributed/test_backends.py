@@ -1,0 +1,175 @@
+"""One suite for whatever runs trials: a study in this process and the same on a real Ray cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import ray
+
+from prism_ray.distributed.backend import Backend
+from prism_ray.distributed.in_process import InProcessBackend
+from prism_ray.distributed.launch import StudyOutcome, StudySettings
+from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.study_run import run_study
+from prism_ray.distributed.tune import RayBackend
+from prism_ray.errors import InputError
+from prism_ray.study.spec import Study
+from prism_ray.tracking import fetch_study, fetch_trials
+from tests.distributed.conftest import TINY, Told, study_records, study_settings, tiny_study
+
+pytestmark = pytest.mark.ray
+MakeStudy = Callable[..., Study]
+BACKENDS: dict[str, Backend] = {"process": InProcessBackend(), "ray": RayBackend()}
+SEARCH = {
+    "space": {
+        "model.n_states": {"int_range": [0, 2]},
+        "data.window_bp": {"choice": [128, 256]},
+        "data.signals": {"subset": {"of": ["h3k27ac", "dnase", "hic"], "min_size": 1}},
+    },
+    "sampler": "tpe",
+    "n_startup_trials": 2,
+    "seed": 7,
+    "n_trials": 3,
+}
+
+
+def no_cluster(*_: object, **__: object) -> None:
+    raise AssertionError("a cluster is used")
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Any:
+    """Each backend; while trials run in this process, nothing may reach for a cluster."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "process":
+            for name in ("init", "get", "put", "wait", "nodes", "cluster_resources"):
+                patch.setattr(ray, name, no_cluster)
+        yield BACKENDS[request.param]
+
+
+@pytest.fixture
+def there(settings: StudySettings, backend: Backend) -> StudySettings:
+    """Settings of the test with the backend."""
+    return dataclasses.replace(settings, backend=backend)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """A study that ran, with what it told; not to be changed."""
+
+    study: Study
+    settings: StudySettings
+    told: Told
+    outcome: StudyOutcome
+
+
+@pytest.fixture(scope="module")
+def ran(simulated_store: Path, backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """Two arms with two seeds each, run once for all tests that only look at what there is then."""
+    folder, told = tmp_path_factory.mktemp("ran"), Told()
+    study = tiny_study(folder)
+    settings = dataclasses.replace(study_settings(simulated_store, folder), backend=backend)
+    return Ran(study, settings, told, run_study(study, settings, told))
+
+
+def test_finished_trials_are_told_recorded_and_tracked(ran: Ran) -> None:
+    outcome, told = ran.outcome, ran.told
+    assert (outcome.n_trials, outcome.n_found, outcome.n_finished) == (4, 0, 4)
+    assert (outcome.failures, outcome.left, outcome.status) == ({}, (), "FINISHED")
+    assert [line.split()[0] for line in told.networks] == ["n0", "n2"]
+    assert told.events[0] == ("begin", "4 0")
+    labels = {f"{arm} seed {seed} fold_1" for arm in ("n0", "n2") for seed in (2, 22)}
+    assert told.labels("started") == told.labels("finished") == labels
+    assert len(told.events) == 1 + 2 * 4
+
+    trials = fetch_trials(ran.settings.tracking_uri, "tiny")
+    assert sorted(zip(trials["arm"], trials["seed"], strict=True)) == [("n0", 2), ("n0", 22), ("n2", 2), ("n2", 22)]
+    assert set(trials["status"]) == {"FINISHED"}
+    assert set(trials["parent_run_id"]) == {outcome.parent_run_id}
+    by_name = study_records(ran.study, ran.settings)
+    for _, row in trials.iterrows():
+        record = by_name[f"{row['arm']}-K562-fold_1-seed{row['seed']}"]
+        assert row["test/mse"] == record.metrics["test/mse"]
+        assert row["best/mse"] == record.metrics["val/mse"]
+        assert row["param/model.n_states"] == record.config.model.n_states
+    header = fetch_study(ran.settings.tracking_uri, "tiny")
+    assert header.status == "FINISHED"
+    assert header.header.baseline == "n0"
+    assert not list((ran.settings.storage / "studies").rglob("*tune*"))
+
+
+def test_found_trials_are_not_run_again(ran: Ran) -> None:
+    trials = fetch_trials(ran.settings.tracking_uri, "tiny")
+    again = Told()
+    repeated = run_study(ran.study, ran.settings, again)
+    assert (repeated.n_found, repeated.n_finished) == (4, 4)
+    assert again.events == [("begin", "4 4")]
+    pd.testing.assert_frame_equal(fetch_trials(ran.settings.tracking_uri, "tiny"), trials)
+
+
+def test_a_failing_trial_does_not_stop_the_others(make_study: MakeStudy, there: StudySettings) -> None:
+    study = make_study(
+        seeds=[2],
+        changes=["optimizer.learning_rate"],
+        arms={
+            "wild": {"patch": {"optimizer.learning_rate": 1.0e30}, "reason": "cannot train"},
+            "n0": {"patch": {}, "reason": "plain"},
+        },
+        curve=None,
+    )
+    told = Told()
+    outcome = run_study(study, there, told)
+    assert (outcome.n_finished, outcome.status) == (1, "FAILED")
+    assert list(outcome.failures) == ["wild seed 2 fold_1"]
+    assert "TrainingError: the loss is" in outcome.failures["wild seed 2 fold_1"]
+    assert told.labels("failed") == {"wild seed 2 fold_1"}
+    trials = fetch_trials(there.tracking_uri, "tiny").set_index("arm")
+    assert trials.loc["wild", "status"] == "FAILED"
+    assert trials.loc["n0", "status"] == "FINISHED"
+    assert fetch_study(there.tracking_uri, "tiny").status == "FAILED"
+
+
+def test_a_second_study_takes_over_trials_it_shares(make_study: MakeStudy, there: StudySettings) -> None:
+    run_study(make_study(seeds=[2]), there, Told())
+    told = Told()
+    outcome = run_study(make_study(seeds=[2, 22]), there, told)
+    assert (outcome.n_found, outcome.n_finished) == (2, 4)
+    assert told.labels("started") == {"n0 seed 22 fold_1", "n2 seed 22 fold_1"}
+    trials = fetch_trials(there.tracking_uri, "tiny")
+    assert len(trials) == 4
+    assert set(trials["status"]) == {"FINISHED"}
+    assert trials["test/mse"].notna().all()
+
+
+def test_search_runs_and_goes_on(make_study: MakeStudy, there: StudySettings) -> None:
+    without = {"baseline_arm": None, "changes": None, "arms": None, "curve": None, "seeds": [2]}
+    study = make_study(kind="search", search=SEARCH, baseline=TINY, **without)
+    outcome = run_study(study, there, Told())
+    assert (outcome.n_found, outcome.n_finished, outcome.failures) == (0, 3, {})
+    more = make_study(kind="search", search={**SEARCH, "n_trials": 4}, baseline=TINY, **without)
+    told = Told()
+    continued = run_study(more, there, told)
+    assert (continued.n_found, continued.n_finished) == (3, 4)
+    assert len(told.labels("finished")) == 1
+    trials = fetch_trials(there.tracking_uri, "tiny")
+    assert len(trials) == 4
+    assert trials["fingerprint"].is_unique
+
+
+def test_what_needs_a_cluster_is_refused_in_this_process(make_study: MakeStudy, settings: StudySettings) -> None:
+    asked = dataclasses.replace(
+        settings,
+        backend=InProcessBackend(),
+        resources=TrialResources(n_workers=2),
+        loading="stream",
+        address="127.0.0.1:6379",
+    )
+    with pytest.raises(InputError) as refused:
+        run_study(make_study(), asked, Told())
+    assert [fault.where for fault in refused.value.faults] == ["n_workers", "loading", "address"]
+    assert not settings.storage.exists()
