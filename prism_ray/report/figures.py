@@ -11,6 +11,9 @@ from prism_ray.report.by_chrom import draw_folds, fold_caption, fold_info
 from prism_ray.report.curve import curve_caption, curve_info, draw_curve
 from prism_ray.report.forest import draw_forest, forest_caption, forest_info
 from prism_ray.report.genes import Predictions
+from prism_ray.report.grid import draw_grid, grid_caption, grid_info
+from prism_ray.report.importance import draw_importance, importance_caption, importance_info
+from prism_ray.report.parallel import draw_parallel, parallel_caption, parallel_info
 from prism_ray.report.predicted import (
     draw_predicted,
     draw_residuals,
@@ -28,6 +31,7 @@ from prism_ray.report.search import (
     parameter_info,
     parameters_caption,
 )
+from prism_ray.report.subsets import draw_subsets, subset_caption, subset_info
 from prism_ray.report.tables import search_column
 from prism_ray.tracking.headers import StudyHeader
 
@@ -68,6 +72,14 @@ def _ablation_figures(trials: pd.DataFrame, table: pd.DataFrame, header: StudyHe
     if len(curve):
         title = f"{header.metric} against {header.curve}"
         figures.append(StudyFigure("curve", title, curve_caption(curve, header), curve, draw_curve(curve, header)))
+    subsets = subset_info(trials, header)
+    if len(subsets):
+        drawn = draw_subsets(subsets, header)
+        figures.append(StudyFigure("subsets", "Signals together", subset_caption(subsets, header), subsets, drawn))
+    grid = grid_info(trials, header)
+    if len(grid):
+        title = f"{grid['row'].iloc[0]} x {grid['column'].iloc[0]}"
+        figures.append(StudyFigure("grid", title, grid_caption(grid, header), grid, draw_grid(grid, header)))
     forest = forest_info(table, header)
     if len(forest):
         title = f"Arms against {header.baseline}"
@@ -117,4 +129,12 @@ def _search_figures(trials: pd.DataFrame, header: StudyHeader) -> list[StudyFigu
         caption = parameters_caption(settings, ranking)
         drawn = draw_parameters(settings, ranking)
         figures.append(StudyFigure("settings", "Searched settings", caption, settings, drawn))
+    importance = importance_info(trials, header)
+    if len(importance):
+        caption, drawn = importance_caption(importance, ranking), draw_importance(importance)
+        figures.append(StudyFigure("importance", "Which settings matter", caption, importance, drawn))
+    parallel = parallel_info(trials, header)
+    if len(parallel):
+        caption, drawn = parallel_caption(parallel, ranking), draw_parallel(parallel, header, ranking)
+        figures.append(StudyFigure("parallel", "Settings of the best trials", caption, parallel, drawn))
     return figures

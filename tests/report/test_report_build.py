@@ -194,7 +194,7 @@ def test_search_lists_its_best_trials(uri: str, tmp_path: Path) -> None:
     result = write_report(uri, "joint_search", tmp_path / "out")
     page = _Page(result.html.read_text())
     assert page.rows[1] == ["1", "trial-1", "K562", "2", "fold_1", "0.1000", "0.1100", "h3k27ac+dnase", "1"]
-    assert result.html.read_text().count("<svg") == 2
+    assert result.html.read_text().count("<svg") == 3
     assert connect(uri).get_run(parent).data.metrics == {"search/best_mse_best": 0.1}
 
 
