@@ -30,6 +30,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else an SQLite file in the storage folder)"
     )
     parser.add_argument("--smoke", action="store_true", help="the study's own small scale: minutes on a laptop")
+    parser.add_argument(
+        "--search-database",
+        metavar="URL",
+        help="PostgreSQL or SQLite database of a search's proposals (default: a journal file in the storage folder)",
+    )
     parser.add_argument("--max-concurrent", type=int, help="trials at once (default: as many as fit)")
     add_resources(parser)
     parser.set_defaults(command=run)
@@ -54,12 +59,15 @@ def run(args: argparse.Namespace) -> int:
         max_concurrent=args.max_concurrent,
         address=args.address,
         loading=args.loading,
+        search_database=args.search_database,
         command=f"prism-ray {shlex.join(sys.argv[1:])}",
     )
     print(f"{study.name}: {study.question}", file=sys.stderr)
     with StudyProgress() as progress:
         outcome = run_study(study, settings, progress)
     print(f"{outcome.n_finished} of {outcome.n_trials} trials are finished ({outcome.n_found} before this launch)")
+    if outcome.n_pruned:
+        print(f"{outcome.n_pruned} more were stopped by the search, as worse than others")
     for label, reason in outcome.failures.items():
         print(f"FAILED {label}: {reason}")
     for label in outcome.left:

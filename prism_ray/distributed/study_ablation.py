@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
 from prism_ray.distributed.launch import Launch, StudyOutcome
 from prism_ray.distributed.trial import TrialTask, publish_record
 from prism_ray.distributed.trial_queue import GivenTrials
 from prism_ray.study.designs import expand
+from prism_ray.study.spec import Trial
 from prism_ray.tracking import fetch_trials
 from prism_ray.training.record import read_record
 
@@ -32,8 +32,12 @@ class FixedTasks:
 
 def run_ablation(launch: Launch) -> StudyOutcome:
     """Run what is missing of an ablation."""
-    study = launch.study
-    tasks = {task.trial_id: task for task in map(launch.maker.make, expand(study))}
+    return run_fixed(launch, expand(launch.study))
+
+
+def run_fixed(launch: Launch, trials: Iterable[Trial]) -> StudyOutcome:
+    """Run those of some trials that have no record; those that have one are put under the study's run."""
+    tasks = {task.trial_id: task for task in map(launch.maker.make, trials)}
     found = {trial_id for trial_id, task in tasks.items() if read_record(task.folder) is not None}
     track_found(launch, [tasks[trial_id] for trial_id in tasks if trial_id in found])
     missing = tuple(trial_id for trial_id in tasks if trial_id not in found)
@@ -42,10 +46,7 @@ def run_ablation(launch: Launch) -> StudyOutcome:
         launch.run(
             GivenTrials(missing),
             lambda maker: FixedTasks({name: replace(tasks[name], loading=maker.loading) for name in missing}),
-            [
-                study.with_place(arm.config, study.seeds[0], fold, cell_type)
-                for arm, cell_type, fold in product(study.arms, study.cell_types, study.folds)
-            ],
+            [task.config for task in tasks.values()],
         )
     return launch.outcome(tasks.values(), len(found))
 
@@ -55,8 +56,9 @@ def track_found(launch: Launch, tasks: list[TrialTask]) -> None:
     if not tasks:
         return
     trials = fetch_trials(launch.settings.tracking_uri, launch.study.name, parent_run_id=launch.maker.parent_run_id)
-    tracked = set(trials.loc[trials["status"] == "FINISHED", "trial_id"])
+    finished = trials[trials["status"] == "FINISHED"]
+    tracked = set(zip(finished["arm"], finished["trial_id"], strict=True))
     for task in tasks:
         record = read_record(task.folder)
-        if record is not None and task.trial_id not in tracked:
+        if record is not None and (task.arm, task.trial_id) not in tracked:
             publish_record(task, record, launch.tracker)

@@ -75,8 +75,10 @@ def curve_faults(document: Document, entry: StudyEntry, broken: frozenset[str], 
 def varied_elsewhere(document: Document, entry: StudyEntry, overrides: Mapping[str, Any], faults: FaultList) -> None:
     """Add faults for settings that the smoke scale or an override replaces although the study varies them."""
     varied = varied_settings(entry)
+    # A search's baseline is trained only beside finalists, and there it has to be as small as they are.
+    trains_baseline = entry.search is not None and entry.search.finalists is not None
     for path in entry.smoke.patch if entry.smoke is not None else ():
-        if path in varied:
+        if path in varied and not trains_baseline:
             faults.add(
                 document.where(("smoke", "patch", path)),
                 "is what the study varies",

@@ -13,6 +13,9 @@ from prism_ray.study.spec import Study, Trial
 BASELINE_ARM = "baseline"
 """Arm of a search's baseline, which its finalists are compared with."""
 
+FINALIST_ARM = "finalist"
+"""How the arm of a finalist begins; the fingerprint of its proposal follows."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -29,7 +32,7 @@ class Outcome:
 
 def finalist_arm(config: RunConfig) -> str:
     """Arm of the finalist that a proposal of these settings becomes; the digits are those of `proposal-...`."""
-    return f"finalist-{config.fingerprint()[:8]}"
+    return f"{FINALIST_ARM}-{config.fingerprint()[:8]}"
 
 
 def pareto_front(outcomes: Sequence[Outcome], objectives: Sequence[Objective]) -> list[Outcome]:

@@ -72,7 +72,8 @@ class Search:
         """
         content: dict[str, Any] = {
             "space": [[dimension.path, dimension.to_json()] for dimension in self.space],
-            "sampler": [self.sampler, self.n_startup_trials, self.seed],
+            # Random proposals have no start to speak of, and a default that grows with n_trials.
+            "sampler": [self.sampler, self.n_startup_trials if self.sampler == "tpe" else 0, self.seed],
         }
         if self.pruner is not None:
             content["pruner"] = ["asha", self.pruner.reduction, self.pruner.min_fraction]

@@ -15,11 +15,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from prism_ray.config import RunConfig, patched
+from prism_ray.config import RunConfig, flatten, patched
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
 from prism_ray.study.identity import RESULTS_VERSION, trial_id
 from prism_ray.study.search_spec import Objective, Search
-from prism_ray.study.space import Subset
+from prism_ray.study.space import Scalar, Subset
 
 STUDY_OWNED: Mapping[str, str] = {"seed": "seeds", "data.fold": "folds", "data.cell_type": "cell_types"}
 """Settings that a study gives to every trial itself, with the field of the study that holds them."""
@@ -227,6 +227,21 @@ class Study:
             self.folds[0] if fold is None else fold,
             self.cell_types[0] if cell_type is None else cell_type,
         )
+
+    def values_of(self, config: RunConfig) -> dict[str, Scalar] | None:
+        """Encoded values of the proposal that has these settings; None where no proposal of the search has them."""
+        settings = flatten(config.model_dump())
+        values: dict[str, Any] = {}
+        encoded: dict[str, Scalar] = {}
+        for dimension in self.search.space if self.search is not None else ():
+            if not dimension.is_varied(values):
+                continue
+            value = settings[dimension.path]
+            if not dimension.domain.contains(value):
+                return None
+            values[dimension.path] = value
+            encoded[dimension.path] = dimension.domain.encode(value)
+        return encoded if self.config_for(values).fingerprint() == config.fingerprint() else None
 
     def search_extremes(self) -> tuple[RunConfig, ...]:
         """Settings that between them read all that any proposal reads: longest window, all members of a subset."""

@@ -9,7 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from prism_ray.tracking.addresses import default_tracking_uri, redact, resolve_tracking_uri
-from prism_ray.tracking.headers import NullTracker, Status, StudyHeader, Tracker, TrialHeader, TrialLog
+from prism_ray.tracking.headers import (
+    OUTCOME_TAG,
+    PRUNED,
+    NullTracker,
+    Status,
+    StudyHeader,
+    Tracker,
+    TrialHeader,
+    TrialLog,
+)
 from prism_ray.tracking.source_state import source_tags
 
 if TYPE_CHECKING:
@@ -30,6 +39,8 @@ _LOADED_AT_FIRST_USE = {
 }
 
 __all__ = [
+    "OUTCOME_TAG",
+    "PRUNED",
     "MlflowTracker",
     "NullTracker",
     "Status",

@@ -10,6 +10,11 @@ from typing import Any, Literal, Protocol
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
+OUTCOME_TAG = "prism.outcome"
+"""Tag of a trial's run that says more than its status."""
+PRUNED = "pruned"
+"""Value of that tag: its search stopped the trial before its end, as worse than others. Its status is KILLED."""
+
 
 @dataclass(frozen=True)
 class StudyHeader:
@@ -35,6 +40,10 @@ class StudyHeader:
         benchmark: name of the published benchmark whose data and labels these are, for example `geneexp`;
             None for any other data. Published numbers are shown only where it is theirs.
         tags: more tags of the parent run, for example the commit; trials of the study get them too.
+        second_metric, second_direction: what a search weighs against `metric`, as its column is named, and its better
+            direction; None for nothing.
+        n_proposals: different settings that a search trains; None for other studies.
+        finalist_seeds: seeds of a search's finalists, whose arms are `arms`; empty where it has none.
     """
 
     name: str
@@ -57,6 +66,10 @@ class StudyHeader:
     command: str
     benchmark: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    second_metric: str | None = None
+    second_direction: Literal["minimize", "maximize"] | None = None
+    n_proposals: int | None = None
+    finalist_seeds: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """The header as one line of JSON."""
@@ -66,8 +79,8 @@ class StudyHeader:
     def from_json(cls, text: str) -> StudyHeader:
         """The header that `to_json` wrote."""
         content: dict[str, Any] = json.loads(text)
-        for name in ("arms", "seeds", "folds", "cell_types"):
-            content[name] = tuple(content[name])
+        for name in ("arms", "seeds", "folds", "cell_types", "finalist_seeds"):
+            content[name] = tuple(content.get(name, ()))
         return cls(**content)
 
 

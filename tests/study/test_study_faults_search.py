@@ -177,6 +177,16 @@ def test_faults_of_pruner_objectives_and_finalists(
     assert len(refused.value.faults) == len(messages), str(refused.value)
 
 
+def test_the_smoke_scale_may_shrink_the_baseline_where_it_is_trained(tmp_path: Path) -> None:
+    path = tmp_path / "asked.yaml"
+    shrunk = ("smoke:", "smoke:\n  patch: {model.n_states: 1}")
+    path.write_text(changed(SEARCH, ("n_trials: 12", FINALISTS), shrunk))
+    assert load_study(path, smoke=True).baseline.model.n_states == 1
+    path.write_text(changed(SEARCH, shrunk))
+    with pytest.raises(ConfigError, match=r"smoke\.patch\.model\.n_states: is what the study varies"):
+        load_study(path, smoke=True)
+
+
 def test_an_ablation_has_neither_a_second_objective_nor_a_search(tmp_path: Path) -> None:
     path = tmp_path / "asked.yaml"
     path.write_text(changed(ABLATION, ("report_metric: test/mse", SECOND)))
