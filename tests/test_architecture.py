@@ -21,7 +21,7 @@ FLOORS = [
     {"errors"},
     {"documents"},
     {"metrics", "config", "splits"},
-    {"features"},
+    {"features", "workload"},
     {"model", "store"},
     {"training", "tracking", "statistics", "study"},
     {"distributed", "report"},

@@ -5,6 +5,7 @@ What is particular to a kind of study is in a file of its own (`study_ablation.p
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from itertools import product
 
@@ -22,7 +23,7 @@ from prism_ray.study.finalists import BASELINE_ARM
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.study.spec import Study
 from prism_ray.study.store_check import check_against_store
-from prism_ray.tracking import MlflowTracker, Status, StudyHeader, source_tags
+from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, source_tags
 
 RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {"ablation": run_ablation, "search": run_search}
 """What runs a checked and tracked launch, by the study's kind."""
@@ -37,7 +38,7 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
     store = check_launch(study, settings)
     progress.announce(network_lines(study, store))
     tracker = MlflowTracker(settings.tracking_uri)
-    tags = source_tags(settings.source_folder)
+    tags = {**source_tags(settings.source_folder), **override_tags(study)}
     header = study_header(study, store.digest, settings.command, tags)
     parent = tracker.open_study(header, {"study.yaml": study.path})
     maker = TaskMaker(settings, store.digest, parent, tags)
@@ -49,6 +50,11 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
     finally:
         tracker.close_study(parent, status, {})
     return outcome
+
+
+def override_tags(study: Study) -> dict[str, str]:
+    """Tag of every run of a launch that replaces settings of its study, as JSON."""
+    return {"prism.overrides": json.dumps(study.overrides, sort_keys=True)} if study.overrides else {}
 
 
 def check_launch(study: Study, settings: StudySettings) -> Store:
@@ -83,6 +89,7 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
         metric=study.report_metric.replace("val/", "best/"),
         direction=direction,
         curve=study.curve,
+        expectations=tuple(Expected(one.arm, one.than, one.to_be, one.margin) for one in study.expectations),
         seeds=study.seeds,
         folds=study.folds,
         n_trials=study.n_trials,

@@ -19,7 +19,8 @@ from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.tracking import OUTCOME_TAG, PRUNED, MlflowTracker, NullTracker, Status, Tracker, TrialHeader, TrialLog
 from prism_ray.training.loop import memory_metrics, train
 from prism_ray.training.preemption import RunInterruptedError
-from prism_ray.training.record import TrialRecord, read_record, write_record
+from prism_ray.training.record import TrialRecord, read_record
+from prism_ray.training.recording import write_record
 from prism_ray.training.reporter import History, Placement, RunStoppedError
 from prism_ray.training.sources import GeneSource
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,8 @@ from prism_ray.report.finalists import (
     search_notes,
 )
 from prism_ray.report.genes import finished_runs, gene_table, wants_predictions
-from prism_ray.report.html import Page, gene_aid, reading_aid, render, table_title
+from prism_ray.report.html import VERDICT_AID, Page, gene_aid, reading_aid, render, table_title
+from prism_ray.report.latex import table_latex
 from prism_ray.report.provenance import mixture_notes, provenance
 from prism_ray.report.published import published_for
 from prism_ray.report.style import save_figure
@@ -34,7 +36,16 @@ from prism_ray.report.text import (
     table_markdown,
     table_text,
 )
-from prism_ray.tracking import MlflowTracker, StudyHeader, StudyRun, fetch_predictions, fetch_study, fetch_trials
+from prism_ray.report.verdicts import verdict_cells, verdict_sentence, verdict_table
+from prism_ray.tracking import (
+    CLAIMS_CHANGED_TAG,
+    MlflowTracker,
+    StudyHeader,
+    StudyRun,
+    fetch_predictions,
+    fetch_study,
+    fetch_trials,
+)
 
 REPORT_NAME = "report.html"
 COMPARED_METRICS = ("mse", "mae", "pearson_r")
@@ -66,11 +77,21 @@ class ReportResult:
     files: tuple[Path, ...]
 
 
+class _Tables(NamedTuple):
+    """What a report is made of: the study's table, a search's finalists, differences over genes, claims judged."""
+
+    table: pd.DataFrame
+    finalists: pd.DataFrame
+    genes: pd.DataFrame
+    verdicts: pd.DataFrame
+
+
 def write_report(tracking_uri: str, study: str, out: Path) -> ReportResult:
     """Write the report of a study into a folder, and keep it with the study's parent run.
 
-    The folder gets `report.html`, `report.md`, `table.csv`, `trials.csv`, `results.json` and `figures/`; files of
-    these names are replaced. The parent run gets them as artifacts, the Markdown as its note, and summary metrics.
+    The folder gets `report.html`, `report.md`, `table.csv`, `table.tex`, `trials.csv`, `results.json` and `figures/`;
+    files of these names are replaced. The parent run gets them as artifacts, the Markdown as its note, and summary
+    metrics.
 
     Args:
         tracking_uri: address of the MLflow store.
@@ -98,12 +119,14 @@ def write_report(tracking_uri: str, study: str, out: Path) -> ReportResult:
         predictions = fetch_predictions(tracking_uri, runs["run_id"])
         genes = gene_table(runs, predictions, header)
         figures += gene_figures(runs, table, predictions, header)
-    page = _page(trials, (table, finalists, genes), figures, launch, tracking_uri)
+    verdicts = verdict_table(trials, header)
+    tables = _Tables(table, finalists, genes, verdicts)
+    page = _page(trials, tables, figures, launch, tracking_uri)
     markdown = _markdown(page)
     out.mkdir(parents=True, exist_ok=True)
     html = out / REPORT_NAME
     html.write_text(render(page), encoding="utf-8")
-    files = [html, *_write_data(page, markdown, trials, (table, finalists, genes), out)]
+    files = [html, *_write_data(page, markdown, trials, tables, out)]
     for figure in figures:
         files += save_figure(figure.figure, figure.info, out / "figures", figure.name, ("png",))
     MlflowTracker(tracking_uri).publish(
@@ -113,9 +136,9 @@ def write_report(tracking_uri: str, study: str, out: Path) -> ReportResult:
         metrics=summary_metrics(table, header) | (summary_metrics(finalists, compared) if compared is not None else {}),
     )
     notes = tuple(page.notes)
-    tables = [table_text(finalists, compared), ""] if compared is not None else []
-    tables.append(table_text(table, header))
-    text = "\n".join([header.question, "", page.answer, page.counts, *notes, "", *tables])
+    texts = [table_text(finalists, compared), ""] if compared is not None else []
+    texts.append(table_text(table, header))
+    text = "\n".join([header.question, "", page.answer, page.counts, *notes, "", *texts])
     return ReportResult(header, table, text, page.answer, page.counts, notes, html, tuple(files))
 
 
@@ -128,12 +151,12 @@ def _settled(trials: pd.DataFrame, launch: StudyRun) -> pd.DataFrame:
 
 def _page(
     trials: pd.DataFrame,
-    tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
+    tables: _Tables,
     figures: list[StudyFigure],
     launch: StudyRun,
     tracking_uri: str,
 ) -> Page:
-    table, finalists, genes = tables
+    table, finalists, genes, verdicts = tables
     header = launch.header
     compared = finalists_header(header)
     own = own_trials(trials, header)
@@ -148,12 +171,15 @@ def _page(
         notes.append(
             f"{launch.n_others} other launches of this name (another study file, data or results) are not shown."
         )
+    if launch.tags.get(CLAIMS_CHANGED_TAG) == "true":
+        notes.append("Claims were changed after the first launch: they were not all declared before their runs.")
     if launch.tags.get("prism.git_dirty") == "true":
         notes.append("The source had uncommitted changes: the commit alone does not repeat this study.")
     headings, rows = table_cells(table, header)
     return Page(
         header=header,
-        answer=headline(table, header) if compared is None else headline(finalists, compared),
+        answer=" ".join(filter(None, (verdict_sentence(verdicts, header), _headline(tables, header)))),
+        verdicts=verdict_cells(verdicts, header),
         counts=_counts(counts, finalists, header),
         notes=notes,
         headings=headings,
@@ -165,6 +191,12 @@ def _page(
         facts=facts,
         created=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def _headline(tables: _Tables, header: StudyHeader) -> str:
+    """The first sentence: of a search about its finalists, where it has any."""
+    compared = finalists_header(header)
+    return headline(tables.table, header) if compared is None else headline(tables.finalists, compared)
 
 
 def _counts(counts: dict[str, int], finalists: pd.DataFrame, header: StudyHeader) -> str:
@@ -206,6 +238,8 @@ def _markdown(page: Page) -> str:
     lines = [f"**{header.question}**", "", page.answer, "", page.counts, ""]
     for note in page.notes:
         lines += [f"> {note}", ""]
+    if page.verdicts[1]:
+        lines += [table_markdown(list(page.verdicts[0]), [list(row) for row in page.verdicts[1]]), "", VERDICT_AID, ""]
     compared = finalists_header(header)
     if compared is not None:
         lines += [table_markdown(list(page.finalists[0]), [list(row) for row in page.finalists[1]]), ""]
@@ -223,11 +257,11 @@ def _write_data(
     page: Page,
     markdown: str,
     trials: pd.DataFrame,
-    tables: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame],
+    tables: _Tables,
     out: Path,
 ) -> list[Path]:
-    table, finalists, genes = tables
-    files = [out / name for name in ("report.md", "table.csv", "trials.csv", "results.json")]
+    table, finalists, genes, verdicts = tables
+    files = [out / name for name in ("report.md", "table.csv", "trials.csv", "results.json", "table.tex")]
     files[0].write_text(markdown, encoding="utf-8")
     table.to_csv(files[1], index=False)
     trials.to_csv(files[2], index=False)
@@ -238,8 +272,12 @@ def _write_data(
         "notes": list(page.notes),
         "table": json.loads(table.to_json(orient="records", double_precision=15)),
         "finalists": json.loads(finalists.to_json(orient="records", double_precision=15)),
+        "verdicts": json.loads(verdicts.to_json(orient="records", double_precision=15)),
         "genes": json.loads(genes.to_json(orient="records", double_precision=15)),
         "provenance": page.facts,
     }
     files[3].write_text(json.dumps(results, indent=1), encoding="utf-8")
+    caption = f"{page.header.question} {reading_aid(page.header)}"
+    latex = table_latex(page.headings, page.rows, caption, f"tab:{page.header.name.replace('_', '-')}")
+    files[4].write_text(latex, encoding="utf-8")
     return files

@@ -29,6 +29,13 @@ _FACTS = {
 }
 
 
+VERDICT_AID = (
+    "Claims were declared in the study file. Supported and contradicted: the corrected p of the paired t test is under "
+    "5 %; equivalent: the difference is shown to lie within the declared margin; inconclusive: neither, and a true "
+    "difference as large as the last column would have been found in four of five such studies."
+)
+
+
 @dataclass(frozen=True)
 class Page:
     """What a report shows.
@@ -39,6 +46,7 @@ class Page:
         counts: how many trials it rests on.
         notes: what a reader must know before believing it.
         headings, rows: the table as text.
+        verdicts: headings and rows of the study's claims; no row where it claims nothing.
         finalists: headings and rows of a search's finalists beside its baseline; no row where there are none.
         genes: headings and rows of the arms' differences over genes; no row where there are no predictions.
         figures: in the order of the page.
@@ -53,6 +61,7 @@ class Page:
     notes: Sequence[str]
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
+    verdicts: tuple[Sequence[str], Sequence[Sequence[str]]]
     finalists: tuple[Sequence[str], Sequence[Sequence[str]]]
     genes: tuple[Sequence[str], Sequence[Sequence[str]]]
     figures: Sequence[StudyFigure]
@@ -71,6 +80,7 @@ def render(page: Page) -> str:
         f'<p class="answer">{escape(page.answer)}</p>',
         f"<p>{escape(page.counts)}</p>",
         *(f'<p class="note">{escape(note)}</p>' for note in page.notes),
+        *_verdicts(page),
         *_finalists(page),
         f"<h2>{table_title(header)}</h2>",
         table_html(page.headings, page.rows),
@@ -107,6 +117,13 @@ def _finalists(page: Page) -> list[str]:
         return []
     aid = f'<p class="study">{escape(reading_aid(compared))}</p>'
     return ["<h2>Finalists</h2>", table_html(*page.finalists), aid]
+
+
+def _verdicts(page: Page) -> list[str]:
+    headings, rows = page.verdicts
+    if not rows:
+        return []
+    return ["<h2>Claims</h2>", table_html(headings, rows), f'<p class="study">{escape(VERDICT_AID)}</p>']
 
 
 def reading_aid(header: StudyHeader) -> str:

@@ -141,6 +141,11 @@ def _of_arm(trials: pd.DataFrame, cell_type: str, arm: str) -> pd.DataFrame:
     return trials[(trials["cell_type"] == cell_type) & (trials["arm"] == arm)]
 
 
+def arm_pairs(values: pd.DataFrame, cell_type: str, arm: str, metric: str) -> dict[tuple[int, str], float]:
+    """The metric of an arm's runs by (seed, fold); of one run a place, as `latest` gives them."""
+    return _by_pair(_of_arm(values, cell_type, arm), metric)
+
+
 def _by_pair(trials: pd.DataFrame, metric: str) -> dict[tuple[int, str], float]:
     pairs = zip(trials["seed"].tolist(), trials["fold"].tolist(), strict=True)
     return dict(zip(pairs, trials[metric].astype("float64").tolist(), strict=True))

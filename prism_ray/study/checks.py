@@ -10,11 +10,11 @@ from prism_ray.documents import Document
 from prism_ray.errors import FaultList, did_you_mean
 from prism_ray.metrics import METRICS
 from prism_ray.study.arms import baseline_arm, plan_arms, varied_settings
-from prism_ray.study.patches import known_metric, known_setting
+from prism_ray.study.patches import OVERRIDES, known_metric, known_setting
 from prism_ray.study.schema import StudyEntry
 from prism_ray.study.spec import Study
 
-_ABLATION_ONLY = ("arms", "changes", "baseline_arm", "design")
+_ABLATION_ONLY = ("arms", "changes", "baseline_arm", "design", "expect")
 
 
 def kind_faults(document: Document, entry: StudyEntry, broken: frozenset[str], faults: FaultList) -> None:
@@ -87,7 +87,7 @@ def varied_elsewhere(document: Document, entry: StudyEntry, overrides: Mapping[s
     for path in overrides:
         if path in varied:
             faults.add(
-                f"overrides.{path}", f"is what the study {document.path.stem} varies", "write a study of your own"
+                f"{OVERRIDES}.{path}", f"is what the study {document.path.stem} varies", "write a study of your own"
             )
 
 

@@ -15,7 +15,7 @@ FULL_ARM = "full"
 """Arm of a leave-one-out design that leaves nothing out."""
 
 BASE_ARM = "base"
-"""Arm of an add-one design that adds nothing."""
+"""Arm of an add-one design that adds nothing, and of a path that has not left its start."""
 
 PROPOSAL_ARM = "proposal"
 """How the arm of a search's proposal begins; the fingerprint of its settings follows."""
@@ -45,6 +45,14 @@ def add_one(parts: Iterable[ArmPlan]) -> tuple[ArmPlan, ...]:
     return (base, *(ArmPlan(f"with_{part.name}", part.patch, part.reason) for part in parts))
 
 
+def step_by_step(parts: Iterable[ArmPlan]) -> tuple[ArmPlan, ...]:
+    """The base, then one change after the other on top of those before: n + 1 arms of n parts, the last with all."""
+    arms = [ArmPlan(BASE_ARM, {}, "nothing changed yet")]
+    for part in parts:
+        arms.append(ArmPlan(part.name, {**arms[-1].patch, **part.patch}, part.reason))
+    return tuple(arms)
+
+
 def factorial(factors: Mapping[str, Sequence[Any]]) -> tuple[ArmPlan, ...]:
     """Every combination of the levels of all factors (dotted path -> levels); the last factor changes fastest."""
     labels = _short_labels(factors)
@@ -56,10 +64,10 @@ def factorial(factors: Mapping[str, Sequence[Any]]) -> tuple[ArmPlan, ...]:
     return tuple(arms)
 
 
-def subsets(path: str, of: Sequence[str], min_size: int) -> tuple[ArmPlan, ...]:
+def subsets(setting: str, of: Sequence[str], min_size: int) -> tuple[ArmPlan, ...]:
     """Every subset of the names in `of` with at least `min_size` of them, small ones first."""
     domain_members = Subset(tuple(of), min_size).members()
-    return tuple(ArmPlan(_level_name(members), {path: members}, "one subset of all") for members in domain_members)
+    return tuple(ArmPlan(_level_name(members), {setting: members}, "one subset of all") for members in domain_members)
 
 
 def _short_labels(paths: Iterable[str]) -> dict[str, str]:

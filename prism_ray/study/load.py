@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,16 @@ from prism_ray.config import RunConfig
 from prism_ray.documents import Document, read_document
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
 from prism_ray.study import checks
-from prism_ray.study.arms import arm_faults, baseline_arm, build_arms, varied_settings
-from prism_ray.study.patches import apply_patch, in_document
+from prism_ray.study.arms import arm_faults, baseline_arm, build_arms, plan_arms, varied_settings
+from prism_ray.study.expectations import Expectation, build_expectations
+from prism_ray.study.patches import OVERRIDES, apply_patch, in_document
 from prism_ray.study.schema import SmokeEntry, StudyEntry, read_entry
 from prism_ray.study.search_checks import finalists_smoke_faults, second_objective_faults
 from prism_ray.study.search_space import build_search
 from prism_ray.study.search_spec import Objective
 from prism_ray.study.spec import Budget, Study
 
+_OVERRIDE_DIGITS = 6
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PACKAGED = Path(prism_ray.__file__).parent / "search_spaces"
 _IN_CLONE = Path(prism_ray.__file__).parent.parent / "search_spaces"
@@ -114,25 +118,24 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
     """The study at one scale, or None where its settings have faults, which are added to the draft's."""
     document, entry, faults = draft.document, draft.entry, draft.faults
     baseline = _baseline(draft, smoke, overrides)
-    if baseline is None:
-        # Arms are checked all the same, so that their own faults are said in the same go.
-        baseline = RunConfig()
     is_search = entry.kind == "search" and entry.search is not None
     kept = smoke.arms if smoke is not None else None
     arms = () if is_search or "kind" in draft.broken else build_arms(document, entry, baseline, kept, faults)
     search = None
     if is_search and entry.search is not None:
-        search = build_search(document, entry.search, smoke.search if smoke is not None else None, baseline, faults)
+        search = build_search(
+            document, entry.search, smoke.search if smoke is not None else None, baseline or RunConfig(), faults
+        )
     second = entry.second_objective
     is_scaled = smoke is not None and bool(smoke.model_fields_set)
     study = Study(
-        name=f"{document.path.stem}-smoke" if is_scaled else document.path.stem,
+        name=_name(document.path.stem, is_scaled, overrides),
         path=document.path,
         question=entry.question,
         claim=entry.claim,
         source=entry.source,
         kind=entry.kind,
-        baseline=baseline,
+        baseline=baseline or RunConfig(),
         arms=arms,
         baseline_arm=None if is_search else baseline_arm(entry),
         changes=() if is_search else varied_settings(entry),
@@ -145,11 +148,31 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
         budget=Budget(entry.budget.max_trials),
         search=search,
         second_objective=Objective(second.metric, second.direction) if is_search and second is not None else None,
+        expectations=_expectations(draft, kept),
         overrides=dict(overrides),
         is_smoke=is_scaled,
     )
     checks.size_faults(document, study, faults)
     return study
+
+
+def _name(stem: str, is_scaled: bool, overrides: Mapping[str, Any]) -> str:
+    """Name of a study's experiment: other settings are another experiment, so that nothing of theirs is mixed."""
+    name = f"{stem}-smoke" if is_scaled else stem
+    if not overrides:
+        return name
+    text = json.dumps(overrides, sort_keys=True)
+    return f"{name}-set-{hashlib.sha256(text.encode()).hexdigest()[:_OVERRIDE_DIGITS]}"
+
+
+def _expectations(draft: _Draft, kept: Sequence[str] | None) -> tuple[Expectation, ...]:
+    """Claims about the arms that this scale keeps."""
+    entry = draft.entry
+    if entry.kind == "search" or draft.broken & {"kind", "arms", "design", "baseline_arm"}:
+        return ()
+    references = {plan.name: baseline_arm(entry) or plan.name for plan in plan_arms(entry)}
+    claims = build_expectations(draft.document, entry.expect, references, draft.faults)
+    return tuple(one for one in claims if kept is None or {one.arm, one.than} <= set(kept))
 
 
 def _baseline(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]) -> RunConfig | None:
@@ -159,7 +182,7 @@ def _baseline(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, A
     if smoke is not None:
         config = apply_patch(config or RunConfig(), smoke.patch, in_document(document, ("smoke", "patch")), faults)
     if overrides:
-        config = apply_patch(config or RunConfig(), overrides, lambda path: f"overrides.{path}", faults)
+        config = apply_patch(config or RunConfig(), overrides, lambda path: f"{OVERRIDES}.{path}", faults)
     return config
 
 

@@ -13,6 +13,9 @@ from prism_ray.study.spec import STUDY_OWNED
 Where = Callable[[str], str]
 """Text of the place of a setting, given by its dotted path."""
 
+OVERRIDES = "overrides"
+"""Place of the settings that a launch replaces, in messages."""
+
 _SETTINGS = tuple(RunConfig().flat())
 
 

@@ -14,6 +14,7 @@ from prism_ray.config import Name
 from prism_ray.documents import Document, Place, StrictModel, faults_of, lists_to_tuples
 from prism_ray.errors import FaultList
 from prism_ray.study.entry_values import Patch, Seed, Values, once_each
+from prism_ray.study.expectations import ExpectEntry
 from prism_ray.study.search_schema import SearchEntry, SmokeSearchEntry
 
 
@@ -29,9 +30,10 @@ class ArmEntry(StrictModel):
 class DesignEntry(StrictModel):
     """How arms are made."""
 
-    kind: Literal["list", "leave_one_out", "add_one", "factorial", "subsets"] = "list"
-    """`list`: `arms` as they stand; `leave_one_out`, `add_one`: `arms` are parts to take away or to add;
-    `factorial`: every combination of `factors`; `subsets`: every subset of `of`."""
+    kind: Literal["list", "leave_one_out", "add_one", "path", "factorial", "subsets"] = "list"
+    """`list`: `arms` as they stand; `leave_one_out`, `add_one`: `arms` are parts to take away or to add; `path`: parts
+    to add one after the other, each on top of those before; `factorial`: every combination of `factors`;
+    `subsets`: every subset of `of`."""
     factors: dict[str, tuple[Any, ...]] | None = None
     """factorial: dotted path -> its levels."""
     field: Name | None = None
@@ -119,6 +121,8 @@ class StudyEntry(StrictModel):
     """ablation: how arms are made."""
     curve: Name | None = None
     """Numeric setting on the report's x axis."""
+    expect: tuple[ExpectEntry, ...] = ()
+    """Claims about arms, which the report judges by their runs."""
     seeds: tuple[Seed, ...]
     """Training seeds; the published ones are 2, 22, 222, 2222, 22222."""
     folds: tuple[Name, ...]

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from prism_ray.config import RunConfig, flatten, patched
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
+from prism_ray.study.expectations import Expectation
 from prism_ray.study.identity import RESULTS_VERSION, trial_id
 from prism_ray.study.search_spec import Objective, Search
 from prism_ray.study.space import Scalar, Subset
@@ -99,7 +100,8 @@ class Study:
     """A question with all that is needed to answer it.
 
     Attributes:
-        name: name of its experiment; the file's name, with `-smoke` where it is scaled down.
+        name: name of its experiment; the file's name, with `-smoke` where it is scaled down and `-set-` and six
+            digits of what is replaced where a launch replaces settings.
         path: file that it was read from.
         question: what is asked, in a sentence.
         claim: what its source says.
@@ -110,6 +112,7 @@ class Study:
         baseline_arm: name of the arm that others are compared with; None for a search.
         changes: settings that arms mean to change; no arm changes another.
         curve: setting on the report's x axis, or None.
+        expectations: claims about its arms, which the report judges.
         seeds: training seeds; every arm has all of them, so that arms can be compared seed by seed.
         folds: names of the folds.
         cell_types: names of the cell types.
@@ -141,8 +144,14 @@ class Study:
     budget: Budget = Budget()
     search: Search | None = None
     second_objective: Objective | None = None
+    expectations: tuple[Expectation, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     is_smoke: bool = False
+
+    @property
+    def overrides_text(self) -> str:
+        """What this launch replaces, in a line; empty where it replaces nothing."""
+        return ", ".join(f"{path} = {json.dumps(value)}" for path, value in self.overrides.items())
 
     @property
     def n_trials(self) -> int:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from prism_ray.tracking.addresses import default_tracking_uri, redact, resolve_tracking_uri
 from prism_ray.tracking.headers import (
+    CLAIMS_CHANGED_TAG,
     OUTCOME_TAG,
     PRUNED,
+    Expected,
     NullTracker,
     Status,
     StudyHeader,
@@ -39,8 +41,10 @@ _LOADED_AT_FIRST_USE = {
 }
 
 __all__ = [
+    "CLAIMS_CHANGED_TAG",
     "OUTCOME_TAG",
     "PRUNED",
+    "Expected",
     "MlflowTracker",
     "NullTracker",
     "Status",

@@ -8,12 +8,32 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+CLAIMS_CHANGED_TAG = "prism.claims_changed"
+"""Tag of a parent run: `true` where a later launch claimed something else than the first."""
+
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 OUTCOME_TAG = "prism.outcome"
 """Tag of a trial's run that says more than its status."""
 PRUNED = "pruned"
 """Value of that tag: its search stopped the trial before its end, as worse than others. Its status is KILLED."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A claim about two arms, declared before the runs.
+
+    Attributes:
+        arm: that it is about.
+        than: arm that it is compared with.
+        to_be: what is claimed of `arm`.
+        margin: largest difference of the metric that does not matter; None where none was declared.
+    """
+
+    arm: str
+    than: str
+    to_be: Literal["better", "worse", "same"]
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +59,7 @@ class StudyHeader:
         command: how to repeat the study.
         benchmark: name of the published benchmark whose data and labels these are, for example `geneexp`;
             None for any other data. Published numbers are shown only where it is theirs.
+        expectations: claims to be judged.
         tags: more tags of the parent run, for example the commit; trials of the study get them too.
         second_metric, second_direction: what a search weighs against `metric`, as its column is named, and its better
             direction; None for nothing.
@@ -65,6 +86,7 @@ class StudyHeader:
     results_version: int
     command: str
     benchmark: str | None = None
+    expectations: tuple[Expected, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     second_metric: str | None = None
     second_direction: Literal["minimize", "maximize"] | None = None
@@ -81,6 +103,8 @@ class StudyHeader:
         content: dict[str, Any] = json.loads(text)
         for name in ("arms", "seeds", "folds", "cell_types", "finalist_seeds"):
             content[name] = tuple(content.get(name, ()))
+        # Runs of before there were claims have none.
+        content["expectations"] = tuple(Expected(**one) for one in content.get("expectations", ()))
         return cls(**content)
 
 

@@ -21,7 +21,7 @@ from mlflow.utils.mlflow_tags import (
 from prism_ray.errors import Fault, TrackingError
 from prism_ray.tracking.addresses import ARTIFACTS_NAME, absolute, database_file, redact
 from prism_ray.tracking.client import connect, naming_the_store, prepare, retry_locked
-from prism_ray.tracking.headers import Status, StudyHeader, TrialHeader
+from prism_ray.tracking.headers import CLAIMS_CHANGED_TAG, Status, StudyHeader, TrialHeader
 from prism_ray.tracking.mlflow_trial import METRICS_A_BATCH, MlflowTrialLog, send_file
 
 HEADER_TAG = "prism.header"
@@ -74,6 +74,8 @@ class MlflowTracker:
             else:
                 run_id = str(run.info.run_id)
                 tags = {**_study_tags(header), **opened}
+                if header_of(run.data.tags).expectations != header.expectations:
+                    tags[CLAIMS_CHANGED_TAG] = "true"
                 client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
                 client.update_run(run_id, status="RUNNING")
             _send_files(client, run_id, files)

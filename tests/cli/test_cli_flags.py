@@ -21,6 +21,9 @@ RESOURCES = {
     "--address",
 }
 
+# `--set` is the one flag that says what is computed: it is recorded, and names another experiment.
+STUDY = {"--smoke", "--set"}
+
 # Frozen: a flag is added here only if it says where or how a command runs. What is computed is in catalogs, studies
 # and configs; `simulate` makes data and `catalog` makes catalogs, so their flags are the settings of these.
 FLAGS: dict[str, set[str]] = {
@@ -40,7 +43,10 @@ FLAGS: dict[str, set[str]] = {
         *("--store", "--out", "--cell-type", "--genes", "--part", "--fold", "--window-bp", "--states"),
         *("--device", "--workers", "--address", "--tracking-uri"),
     },
-    "run": {"--store", "--storage", "--tracking-uri", "--smoke", "--max-concurrent", *RESOURCES},
+    "study": set(),
+    "study list": {"--json"},
+    "study show": {"--json", *STUDY},
+    "run": {"--store", "--storage", "--tracking-uri", "--max-concurrent", *STUDY, *RESOURCES},
     "report": {"--storage", "--tracking-uri", "--out"},
     "doctor": {"--json"},
     # A checkpoint of the published implementation does not say all of its settings.
@@ -56,6 +62,7 @@ POSITIONAL = {
     "store add-signal": ["store", "catalog", "signal"],
     "train": ["config"],
     "predict": ["model"],
+    "study show": ["study"],
     "run": ["study"],
     "report": ["name"],
     "import-checkpoint": ["checkpoint"],

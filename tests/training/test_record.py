@@ -18,10 +18,11 @@ from prism_ray.errors import CheckpointError
 from prism_ray.model import load
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
-from prism_ray.training import record as record_module
+from prism_ray.training import recording as record_module
 from prism_ray.training.checkpoint import CHECKPOINT_NAME
 from prism_ray.training.loop import TrainResult, train
-from prism_ray.training.record import RESULT_NAME, TrialRecord, read_record, write_record
+from prism_ray.training.record import RESULT_NAME, TrialRecord, read_record
+from prism_ray.training.recording import write_record
 
 Write = Callable[..., TrialRecord]
 
