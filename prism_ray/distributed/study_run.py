@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from itertools import product
 
 import prism_ray.store
+from prism_ray.distributed.evaluation import read_run
 from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
 from prism_ray.distributed.networks import network_lines
 from prism_ray.distributed.progress import Progress
@@ -25,7 +26,11 @@ from prism_ray.study.spec import Study
 from prism_ray.study.store_check import check_against_store
 from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, source_tags
 
-RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {"ablation": run_ablation, "search": run_search}
+RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {
+    "ablation": run_ablation,
+    "evaluation": run_ablation,
+    "search": run_search,
+}
 """What runs a checked and tracked launch, by the study's kind."""
 
 
@@ -98,6 +103,8 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
         data_digest=data_digest,
         results_version=RESULTS_VERSION,
         command=command,
+        references={arm.name: arm.reference for arm in study.arms if arm.reference is not None},
+        evaluated_on={arm.name: cell for arm in study.arms if (cell := arm.config.evaluation.cell_type)},
         tags=dict(tags),
         second_metric=second.metric.replace("val/", "best/") if second is not None else None,
         second_direction=second.direction if second is not None else None,
@@ -111,12 +118,14 @@ def _check_batches(study: Study, store: Store, settings: StudySettings) -> None:
     faults = FaultList()
     if settings.max_concurrent is not None and settings.max_concurrent < 1:
         faults.add("--max-concurrent", f"{settings.max_concurrent} trials at once", "use 1 or more, or leave it out")
-    configs = {arm.config.training.batch_size: arm.config for arm in study.arms} or {0: study.baseline}
+    configs = {(arm.config.training.batch_size, arm.config.evaluation.cell_type): arm.config for arm in study.arms} or {
+        (0, ""): study.baseline
+    }
     found = [
         fault
         for config, cell_type, fold in product(configs.values(), study.cell_types, study.folds)
         for fault in run_faults(
-            study.with_place(config, study.seeds[0], fold, cell_type),
+            read_run(study.with_place(config, study.seeds[0], fold, cell_type)),
             store,
             settings.resources.n_workers,
             str(study.path),

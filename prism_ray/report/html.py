@@ -135,7 +135,7 @@ def reading_aid(header: StudyHeader) -> str:
     if header.baseline is None:
         return text
     return (
-        f"{text} Differences are paired by seed and fold against {header.baseline}; p is the paired t test's, "
+        f"{text} Differences are paired by seed and fold against {header.compared_with}; p is the paired t test's, "
         f"corrected by Holm over the arms."
     )
 
@@ -143,7 +143,7 @@ def reading_aid(header: StudyHeader) -> str:
 def gene_aid(header: StudyHeader) -> str:
     """How to read the table of differences over genes."""
     return (
-        f"Difference in {header.metric} from {header.baseline}, mean over the runs of the same seeds. The first "
+        f"Difference in {header.metric} from {header.compared_with}, mean over the runs of the same seeds. The first "
         f"interval is over other test genes for these runs (BCa bootstrap), the second over other runs and other genes "
         f"together; the paired t interval above is over other runs for these genes."
     )

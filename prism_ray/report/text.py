@@ -90,12 +90,14 @@ def gene_cells(genes: pd.DataFrame, header: StudyHeader) -> tuple[list[str], lis
 
 def table_text(table: pd.DataFrame, header: StudyHeader) -> str:
     """The table in aligned columns, for a log."""
-    headings, rows = table_cells(table, header)
+    return "\n".join(table_lines(*table_cells(table, header)))
+
+
+def table_lines(headings: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table in aligned columns."""
     widths = [max(len(line[column]) for line in (headings, *rows)) for column in range(len(headings))]
     lines = [headings, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def table_markdown(headings: list[str], rows: list[list[str]]) -> str:
@@ -132,13 +134,14 @@ def _arm_sentence(best: dict[Hashable, Any], header: StudyHeader, where: str, wo
     text = f"{where}{word} mean {header.metric}: {best['arm']}, {number(best['mean'])} over {best['n_finished']} runs"
     if header.baseline is None:
         return f"{text}."
-    if best["arm"] == header.baseline:
+    reference = header.reference(best["arm"])
+    if reference is None:
         return f"{text}; it is the baseline."
     if math.isnan(best["p_holm"]):
-        return f"{text}; too few pairs with {header.baseline} for an interval."
+        return f"{text}; too few pairs with {reference} for an interval."
     shown = interval(best["difference_low"], best["difference_high"])
     return (
-        f"{text}; difference from {header.baseline} {signed(best['difference'])} {shown}, "
+        f"{text}; difference from {reference} {signed(best['difference'])} {shown}, "
         f"p = {probability(best['p_holm'])} after Holm. With {best['n_pairs']} pairs a true difference of "
         f"{number(best['detectable'])} would be found in four of five such studies."
     )

@@ -46,8 +46,8 @@ FLAGS: dict[str, set[str]] = {
     "study": set(),
     "study list": {"--json"},
     "study show": {"--json", *STUDY},
-    "run": {"--store", "--storage", "--tracking-uri", "--max-concurrent", *STUDY, *RESOURCES},
-    "report": {"--storage", "--tracking-uri", "--out"},
+    "run": {"--store", "--storage", "--tracking-uri", "--max-concurrent", "--search-database", *STUDY, *RESOURCES},
+    "report": {"--storage", "--tracking-uri", "--out", "--against", "--mixed"},
     "doctor": {"--json"},
     # A checkpoint of the published implementation does not say all of its settings.
     "import-checkpoint": {"--out", "--signals", "--centre-bp", "--weight-activation", "--average"},
