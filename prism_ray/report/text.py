@@ -123,11 +123,28 @@ def headline(table: pd.DataFrame, header: StudyHeader) -> str:
         if not part:
             sentences.append(f"{where}no trial has finished with a value of {header.metric} yet.")
             continue
+        if header.kind == "evaluation":
+            sentences.append(_change_sentence(part, header, where))
+            continue
         choose = min if header.direction == "minimize" else max
         best = choose(part, key=lambda row: row["mean"])
         sentences.append(_arm_sentence(best, header, where, word))
     text = " ".join(sentences)
     return text[0].upper() + text[1:]
+
+
+def _change_sentence(rows: list[dict[Hashable, Any]], header: StudyHeader, where: str) -> str:
+    """The change of input that moves its own model most: other models, and other cell types' labels, do not compare."""
+    changed = [row for row in rows if row["arm"] in header.references and not math.isnan(row["difference"])]
+    if not changed:
+        return f"{where}no model has been evaluated on changed input yet."
+    most = max(changed, key=lambda row: abs(row["difference"]))
+    text = f"{where}largest change of {header.metric}: {most['arm']}, {signed(most['difference'])}"
+    reference = header.references[most["arm"]]
+    if math.isnan(most["p_holm"]):
+        return f"{text} from {reference}; too few pairs for an interval."
+    shown = interval(most["difference_low"], most["difference_high"])
+    return f"{text} {shown} from {reference}, p = {probability(most['p_holm'])} after Holm."
 
 
 def _arm_sentence(best: dict[Hashable, Any], header: StudyHeader, where: str, word: str) -> str:

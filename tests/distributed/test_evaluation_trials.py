@@ -326,6 +326,17 @@ class TestOrder:
         assert given.suggest("4") == {"trial": "y"}
         assert given.suggest("5") == Searcher.FINISHED
 
+    def test_evaluations_come_before_the_next_model(self) -> None:
+        given = GivenTrials(("a", "b", "a1", "a2"), {"a1": "a", "a2": "a"})
+        given.suggest("1")
+        given.on_trial_complete("1")
+        assert [given.suggest(name) for name in "2345"] == [
+            {"trial": "a1"},
+            {"trial": "a2"},
+            {"trial": "b"},
+            Searcher.FINISHED,
+        ]
+
 
 @pytest.mark.parametrize("loading", ["cache", "stream"])
 def test_workers_of_an_evaluation_are_given_no_steps(loading: LoadingAsked, ran: Ran) -> None:

@@ -75,7 +75,14 @@ def test_an_arm_has_no_row_where_it_is_evaluated_at_home(trials: pd.DataFrame) -
 def test_words_and_figures_say_what_is_compared(trials: pd.DataFrame) -> None:
     table = arm_table(trials, HEADER)
     assert "against its reference arm" in reading_aid(HEADER)
-    assert "difference from n2__intact" in headline(table[table["arm"].isin(["n2__cut", "n0__intact"])], HEADER)
+    first, second = headline(table, HEADER).split(" GM12878: ")
+    assert first.startswith("K562: largest change of test/mse: n2__there, +0.2100 [")
+    assert "] from n2__intact, p = " in first
+    assert second.startswith("largest change of test/mse: n0__cut, +0.1000 [")
+    nothing = headline(table[table["arm"].str.endswith("intact")], HEADER)
+    assert nothing.startswith("K562: no model has been evaluated on changed input yet.")
+    single = table.assign(p_holm=float("nan"))
+    assert "n2__there, +0.2100 from n2__intact; too few pairs for an interval." in headline(single, HEADER)
     _, rows = table_cells(table, HEADER)
     assert [row[1] for row in rows if "baseline" in row] == ["n0__intact", "n0__intact"]
     assert "n2__there" in set(forest_info(table, HEADER)["arm"])
