@@ -77,9 +77,12 @@ class StudyProgress:
 
     def begin(self, n_trials: int, n_found: int) -> None:
         """Show how much there is to do."""
-        self._n_trials, self._n_done = n_trials, n_found
+        self._n_trials, self._n_done, self._n_failed = n_trials, n_found, 0
+        self._took.clear()  # of a search's proposals, which say nothing of its finalists
         kept = f", {n_found} of them finished before" if n_found else ""
         self._console.print(f"{n_trials} trials{kept}")
+        if self._task is not None:
+            self._bar.remove_task(self._task)
         self._task = self._bar.add_task("trials", total=n_trials, completed=n_found)
 
     def started(self, label: str) -> None:
@@ -106,6 +109,16 @@ class StudyProgress:
             for name in dict.fromkeys((shown.metric, shown.report_metric))
         )
         self._say(f"{label} finished in {took:.0f} s: {values}")
+
+    def pruned(self, label: str, how: str) -> None:
+        """Show that a search stopped a trial."""
+        took = self._end(label)
+        self._n_done += 1
+        self._say(f"{label} pruned after {took:.0f} s: {how}")
+
+    def remark(self, text: str) -> None:
+        """Show a line."""
+        self._console.print(text, markup=False)
 
     def failed(self, label: str, reason: str) -> None:
         """Show that a trial failed, and why."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from prism_ray.cli.options import add_resources, add_storage
 
-_SETTINGS = {"loading", "address", "max_concurrent"}
+_SETTINGS = {"loading", "address", "max_concurrent", "search_database"}
 _RESOURCES = {
     "workers": "n_workers",
     "cpus_per_worker": "cpus_per_worker",
@@ -49,6 +49,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--tracking-uri", help="MLflow store (default: the launch's, credentials from MLFLOW_TRACKING_URI)"
     )
     parser.add_argument("--max-concurrent", type=int, help="trials at once")
+    parser.add_argument("--search-database", metavar="URL", help="searcher's database, where it has credentials")
     add_resources(parser)
     parser.set_defaults(**dict.fromkeys((*_RESOURCES, "loading"), None))
 

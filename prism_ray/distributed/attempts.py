@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 ATTEMPTS_NAME = "attempts.json"
-Ending = Literal["", "finished", "failed", "interrupted", "died", "node lost"]
+Ending = Literal["", "finished", "failed", "interrupted", "pruned", "died", "node lost"]
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from prism_ray.study.spec import Study, Trial
 from prism_ray.tracking import (
     MlflowTracker,
     Status,
+    StudyHeader,
     deliver_journals,
     fetch_trials,
     journals_of,
@@ -69,6 +70,7 @@ class StudySettings:
         backend: what runs the trials.
         study_file: file that the study is from, where it was read from a copy.
         retry: how often a trial is started again whose process died.
+        search_database: searcher's database, see `open_storage`; None for a journal in the study's folder.
     """
 
     store: Path
@@ -83,6 +85,7 @@ class StudySettings:
     backend: Backend = field(default_factory=RayBackend)
     study_file: Path | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    search_database: str | None = None
 
     def study_folder(self, study: str) -> Path:
         """Folder of a study in the workspace, by its name."""
@@ -98,6 +101,7 @@ class StudyOutcome:
         n_trials: trials that the study has.
         n_found: of them finished before this launch.
         n_finished: of them finished now, those found included.
+        n_pruned: of them stopped by their search, which is an outcome as well.
         failures: reason by label of each trial that failed.
         repeating: labels of those that failed in a way that would repeat itself: they are not run again unasked.
         stop: why the launch ended before all trials had; None where it did not.
@@ -113,11 +117,12 @@ class StudyOutcome:
     stop: StopRequest | None
     tracking_uri: str
     parent_run_id: str
+    n_pruned: int = 0
 
     @property
     def n_left(self) -> int:
         """Trials that are neither finished nor failed."""
-        return self.n_trials - self.n_finished - len(self.failures)
+        return self.n_trials - self.n_finished - self.n_pruned - len(self.failures)
 
     @property
     def is_stopped(self) -> bool:
@@ -183,6 +188,7 @@ class Launch:
         tracker: where it is tracked.
         progress: who is told.
         maker: makes its tasks.
+        header: what the run of the study says.
         started: when it began, on the monotonic clock.
     """
 
@@ -192,6 +198,7 @@ class Launch:
     tracker: MlflowTracker
     progress: Progress
     maker: TaskMaker
+    header: StudyHeader
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -199,22 +206,23 @@ class Launch:
         """Folder of the study in the workspace."""
         return self.settings.study_folder(self.study.name)
 
-    def begin(self, tasks: Iterable[TrialTask], n_trials: int, n_found: int) -> None:
+    def begin(self, tasks: Iterable[TrialTask], n_trials: int, n_found: int, earlier: Sequence[TrialTask] = ()) -> None:
         """Note the launch in the study's folder, and tell how much there is to do.
 
         Args:
             tasks: trials that are known now.
-            n_trials: those that the study has, or will have.
+            n_trials: those that there are, or will be.
             n_found: of them finished before this launch.
+            earlier: other trials of the study, which have ended: the proposals of a search before its finalists.
         """
         note_launch(
             self.study,
             self.settings,
             data_digest=self.store.digest,
             parent_run_id=self.maker.parent_run_id,
-            tasks=tasks,
-            n_trials=n_trials,
-            n_found=n_found,
+            tasks=(*earlier, *tasks),
+            n_trials=len(earlier) + n_trials,
+            n_found=len(earlier) + n_found,
         )
         self.progress.begin(n_trials, n_found)
 
@@ -273,9 +281,11 @@ class Launch:
         if not finished:
             return
         trials = fetch_trials(self.settings.tracking_uri, self.study.name, parent_run_id=self.maker.parent_run_id)
-        tracked = set(trials.loc[trials["status"] == "FINISHED", "trial_id"])
+        there = trials[trials["status"] == "FINISHED"]
+        # A finalist may be the trial of a proposal as well: it has a run as each.
+        tracked = set(zip(there["arm"], there["trial_id"], strict=True))
         for task, record in finished:
-            if task.trial_id not in tracked:
+            if (task.arm, task.trial_id) not in tracked:
                 publish_record(task, record, self.tracker)
         self._deliver()
 
@@ -307,12 +317,14 @@ class Launch:
         """
         failures: dict[str, str] = {}
         repeating = []
-        n_finished = 0
+        n_finished = n_pruned = 0
         stop = read_stop(self.folder)
         for task in tasks:
             failure = read_failure(task.folder)
             if read_record(task.folder) is not None:
                 n_finished += 1
+            elif task.pruning is not None and task.pruning.pruned(task.folder) is not None:
+                n_pruned += 1
             elif failure is not None or task.trial_id in failed:
                 failures[task_label(task)] = failed.get(task.trial_id) or str(failure)
                 if failure is not None and failure.repeats:
@@ -329,4 +341,5 @@ class Launch:
             stop=stop,
             tracking_uri=self.settings.tracking_uri,
             parent_run_id=self.maker.parent_run_id,
+            n_pruned=n_pruned,
         )

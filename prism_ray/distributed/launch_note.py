@@ -58,6 +58,7 @@ class LaunchNote:
         loading: how trials get their genes, as asked.
         max_concurrent: trials at once, as asked.
         address: Ray cluster, as asked.
+        search_database: searcher's database, without credentials; None for a journal in the study's folder.
         n_trials: trials of the study; for a search those that it will have.
         n_found: of them finished before this launch.
         trials: those known when the launch began.
@@ -84,6 +85,7 @@ class LaunchNote:
     loading: str
     max_concurrent: int | None
     address: str | None
+    search_database: str | None
     n_trials: int
     n_found: int
     host: str

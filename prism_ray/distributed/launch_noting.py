@@ -69,6 +69,7 @@ def note_launch(
         loading=settings.loading,
         max_concurrent=settings.max_concurrent,
         address=settings.address,
+        search_database=None if settings.search_database is None else redact(settings.search_database),
         n_trials=n_trials,
         n_found=n_found,
         host=platform.node(),

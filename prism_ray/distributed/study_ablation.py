@@ -5,9 +5,8 @@ An evaluation waits for the trial that trains its model, where that one is missi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
 from prism_ray.distributed.evaluation import read_run
@@ -15,6 +14,7 @@ from prism_ray.distributed.launch import Launch, StudyOutcome
 from prism_ray.distributed.trial import TrialTask, failed_for_good
 from prism_ray.distributed.trial_queue import GivenTrials
 from prism_ray.study.designs import expand
+from prism_ray.study.spec import Trial
 from prism_ray.training.record import read_record
 
 
@@ -35,22 +35,28 @@ class FixedTasks:
 
 def run_ablation(launch: Launch) -> StudyOutcome:
     """Run what is missing of an ablation, or of an evaluation study."""
-    study = launch.study
-    tasks = {task.trial_id: task for task in map(launch.maker.make, expand(study))}
+    return run_fixed(launch, expand(launch.study))
+
+
+def run_fixed(launch: Launch, trials: Iterable[Trial], earlier: Sequence[TrialTask] = ()) -> StudyOutcome:
+    """Run those of some trials that have no record; those that have one are put under the study's run.
+
+    Args:
+        trials: to be run.
+        earlier: other trials of the study, which have ended.
+    """
+    tasks = {task.trial_id: task for task in map(launch.maker.make, trials)}
     found = {trial_id for trial_id, task in tasks.items() if read_record(task.folder) is not None}
     launch.track_finished(tasks[trial_id] for trial_id in tasks if trial_id in found)
     missing = tuple(name for name, task in tasks.items() if name not in found and not failed_for_good(task))
-    launch.begin(tasks.values(), len(tasks), len(found))
+    launch.begin(tasks.values(), len(tasks), len(found), earlier)
     failed: dict[str, str] = {}
     if missing:
         failed = launch.run(
             GivenTrials(missing, _models_to_wait_for({name: tasks[name] for name in missing})),
             lambda maker: FixedTasks({name: replace(tasks[name], loading=maker.loading) for name in missing}),
-            [
-                read_run(study.with_place(arm.config, study.seeds[0], fold, cell_type))
-                for arm, cell_type, fold in product(study.arms, study.cell_types, study.folds)
-            ],
-            known=tuple(tasks.values()),
+            [read_run(task.config) for task in tasks.values()],
+            known=(*earlier, *tasks.values()),
         )
         launch.track_finished(tasks.values())
     return launch.outcome(tasks.values(), len(found), failed)

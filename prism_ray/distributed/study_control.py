@@ -21,7 +21,7 @@ from prism_ray.distributed.workspace import study_folder, trial_folder, write_wh
 from prism_ray.errors import BusyError, Fault, InputError, TrackingError
 from prism_ray.study.load import load_study
 from prism_ray.study.spec import Study
-from prism_ray.tracking import JOURNAL_NAME, MlflowTracker, deliver_journals, with_credentials
+from prism_ray.tracking import JOURNAL_NAME, MlflowTracker, deliver_journals, is_redacted, with_credentials
 
 _LOOK_S = 0.5
 
@@ -68,10 +68,27 @@ def resumed_launch(storage: Path, name: str, tracking_uri: str | None = None, **
         address=note.address,
         loading=note.loading,  # type: ignore[arg-type]  # checked where the launch begins
         study_file=Path(note.study_file),
+        search_database=note.search_database,
     )
     settings = replace(settings, **changes)
+    _refuse_hidden_database(storage, note, settings)
     _refuse_other_data(note, settings)
     return Resumed(study, settings, tuple(_what_changed(note, copy)))
+
+
+def _refuse_hidden_database(storage: Path, note: LaunchNote, settings: StudySettings) -> None:
+    """Refuse to go on with a searcher's database whose credentials were not noted.
+
+    Raises:
+        InputError: it is that of the launch, and its address has a hidden part.
+    """
+    if is_redacted(settings.search_database or ""):
+        fault = Fault(
+            f"searcher's database {note.search_database}",
+            "has credentials, which are not kept in the workspace",
+            f"give it again: prism-ray resume {note.study} --storage {storage} --search-database URL",
+        )
+        raise InputError(str(fault), [fault])
 
 
 def retried_launch(storage: Path, name: str, tracking_uri: str | None = None, **changes: Any) -> tuple[Resumed, int]:

@@ -17,6 +17,7 @@ from prism_ray.distributed.failures import FAILURE_NAME, read_failure
 from prism_ray.distributed.launch_note import LaunchNote, TrialNote, read_launch
 from prism_ray.distributed.lease import STALE_S, Holder, read_holder
 from prism_ray.distributed.progress_note import PROGRESS_NAME, read_progress
+from prism_ray.distributed.pruning import PRUNED_NAME, read_pruned
 from prism_ray.distributed.stop_request import StopRequest, read_stop
 from prism_ray.distributed.workspace import LEASE_NAME, read_object, study_folder, trial_folder
 
@@ -191,6 +192,9 @@ def trial_status(storage: Path, trial: TrialNote, launch: LaunchNote, now: float
             left_s=None if progress is None else progress.left_s,
             where=f"{holder.host}, process {holder.pid}",
         )
+    pruned = read_pruned(folder) if PRUNED_NAME in names and launch.kind == "search" else None
+    if pruned is not None and pruned.search.rsplit("-", 2)[0] == launch.study:
+        return TrialStatus(**{**known, "step": pruned.step}, state="pruned", reason=str(pruned))
     failure = read_failure(folder) if FAILURE_NAME in names else None
     if failure is not None:
         return TrialStatus(**known, state="failed", reason=str(failure))

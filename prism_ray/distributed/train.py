@@ -18,13 +18,13 @@ from prism_ray.distributed.failures import ProcessDiedError, forget_failure, not
 from prism_ray.distributed.loading import stream_plan
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.streaming import StreamError, steps_dataset
-from prism_ray.distributed.trial import TrialTask, run_trial, taken_over, task_label
+from prism_ray.distributed.trial import TrialTask, raise_if_pruned, run_trial, taken_over, task_label
 from prism_ray.errors import TrainingError
 from prism_ray.tracking import process_courier
 from prism_ray.training.checkpoint import load_state, saved_step
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import TrialRecord, read_record
-from prism_ray.training.reporter import Placement
+from prism_ray.training.reporter import Placement, RunStoppedError
 
 _STEPS = "steps"
 """Name of the pipeline among Ray Train's data sets."""
@@ -75,7 +75,7 @@ def _worker(settings: dict[str, Any]) -> None:
     placement = worker_placement(task.resources)
     try:
         run_trial(task, placement, iterator=iterator)
-    except (TrainingError, StreamError, RunInterruptedError):
+    except (TrainingError, StreamError, RunInterruptedError, RunStoppedError):
         # Every worker computes the same loss, or is told of the same damage or end, and ends here. Another attempt
         # would end here too: what raises is repeated by Ray Train, so this does not. The trial's folder says why.
         return
@@ -119,10 +119,12 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
     A worker that dies is started again with the others, from the last checkpoint.
 
     Raises:
+        RunStoppedError: its search stopped it, now or before.
         TrainingError: the run failed; the message is the first worker's.
         RunInterruptedError: its study was told to stop; a checkpoint was saved.
         CheckpointError: the checkpoint in its folder is damaged or of another run.
     """
+    raise_if_pruned(task)
     # The first of the workers claims the trial, and must not keep the others waiting for long.
     claim = claim_trial(task.folder, f"study {task.study}, trial {task_label(task)}", task.study_folder)
     if isinstance(claim, TrialRecord):
@@ -159,6 +161,7 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
         shutil.rmtree(scratch, ignore_errors=True)
     record = read_record(task.folder)
     if record is None:
+        raise_if_pruned(task)
         attempts = read_attempts(task.folder)
         if attempts and attempts[-1].how == "interrupted":
             step, n_steps = attempts[-1].last_step, task.config.training.n_steps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,18 +19,29 @@ from prism_ray.distributed.failures import ProcessDiedError, forget_failure, not
 from prism_ray.distributed.lease import LeaseLostError
 from prism_ray.distributed.loading import Loading, gene_source
 from prism_ray.distributed.progress_note import ProgressWriter
+from prism_ray.distributed.pruning import Pruned, Pruning, write_pruned
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.retries import RetryPolicy
 from prism_ray.splits import Split
 from prism_ray.store import Store
 from prism_ray.study.identity import RESULTS_VERSION, trial_id
-from prism_ray.tracking import JOURNAL_NAME, MlflowTracker, NullTracker, Status, Tracker, TrialHeader, TrialLog
+from prism_ray.tracking import (
+    JOURNAL_NAME,
+    OUTCOME_TAG,
+    PRUNED,
+    MlflowTracker,
+    NullTracker,
+    Status,
+    Tracker,
+    TrialHeader,
+    TrialLog,
+)
 from prism_ray.training.checkpoint import CHECKPOINT_NAME, saved_step
 from prism_ray.training.loop import memory_metrics, train
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import TrialRecord, read_record
 from prism_ray.training.recording import Identity, write_evaluation, write_record
-from prism_ray.training.reporter import Placement
+from prism_ray.training.reporter import History, Placement, RunStoppedError
 from prism_ray.training.sources import GeneSource
 
 _LOADING_TAG = "prism.loading"
@@ -56,6 +67,7 @@ class TrialTask:
         launch: launch of the study that runs it; deaths are counted by it.
         study_folder: folder of the study, where a request to stop would be; None where nobody can ask.
         retry: how often it may be started again.
+        pruning: how its search judges it before its end; None for not at all.
     """
 
     study: str
@@ -73,6 +85,7 @@ class TrialTask:
     launch: str = ""
     study_folder: Path | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    pruning: Pruning | None = None
 
     @property
     def gpus(self) -> float:
@@ -117,33 +130,34 @@ class TaskSource(Protocol):
 
 
 class _TrackedReporter:
-    """Sends a run's metrics to its log, and its validations to whoever decides on stopping; notes how far it is."""
+    """Sends a run's metrics to its log, notes how far it is, and stops it where its search says so.
 
-    def __init__(
-        self,
-        log: TrialLog,
-        progress: ProgressWriter,
-        on_validation: Callable[[Mapping[str, float], int], None] | None,
-    ) -> None:
+    Attributes:
+        pruned: how its search stopped it; None where it did not.
+    """
+
+    def __init__(self, task: TrialTask, log: TrialLog, progress: ProgressWriter) -> None:
+        self.pruned: Pruned | None = None
+        self._task = task
         self._log = log
         self._progress = progress
-        self._on_validation = on_validation
 
     def report(self, metrics: Mapping[str, float], step: int) -> None:
         self._log.log(metrics, step)
         self._progress.reached(step)
 
-    def validated(self, metrics: Mapping[str, float], step: int) -> None:
+    def validated(self, metrics: Mapping[str, float], step: int, history: History) -> bool:
         self._log.log(metrics, step)
         self._progress.validated(metrics, step)
-        if self._on_validation is not None:
-            self._on_validation(metrics, step)
+        task = self._task
+        if task.pruning is not None:
+            self.pruned = task.pruning.judge(task.trial_id, history, task.config.training.n_steps)
+        return self.pruned is not None
 
 
 def run_trial(
     task: TrialTask,
     placement: Placement,
-    on_validation: Callable[[Mapping[str, float], int], None] | None = None,
     iterator: Any = None,
 ) -> TrialRecord | None:
     """Run one trial in this process, as one of its workers, and record it: train its model, or evaluate another's.
@@ -152,30 +166,34 @@ def run_trial(
     None. Rank 0 alone works in the trial's folder: where another process does, it waits for that one's record.
 
     Args:
-        on_validation: called by rank 0 after each validation with its metrics and the finished steps.
         iterator: this worker's part of the pipeline, where several workers stream their genes.
 
     Raises:
         RunInterruptedError: the process or the study was told to end, and a checkpoint was saved.
+        RunStoppedError: its search stopped it, now or before; its folder says so, and keeps a checkpoint.
         PrismRayError: what makes this trial impossible, its input or its loss. Like anything else that is raised, it is
             noted in the trial's folder.
     """
     if placement.rank > 0:
         record = read_record(task.folder)
-        return record if record is not None else _run(task, placement, on_validation, iterator)
+        return record if record is not None else _run(task, placement, iterator)
     claim = claim_trial(task.folder, f"study {task.study}, trial {task_label(task)}", task.study_folder)
     if isinstance(claim, TrialRecord):
         return taken_over(task, claim)
-    with claim, _attempted(task):
-        return _run(task, replace(placement, end_asked=claim.end_asked), on_validation, iterator)
+    with claim:
+        raise_if_pruned(task)
+        with _attempted(task):
+            return _run(task, replace(placement, end_asked=claim.end_asked), iterator)
 
 
-def _run(
-    task: TrialTask,
-    placement: Placement,
-    on_validation: Callable[[Mapping[str, float], int], None] | None,
-    iterator: Any,
-) -> TrialRecord | None:
+def raise_if_pruned(task: TrialTask) -> None:
+    """Raise a `RunStoppedError` where the task's search has stopped the trial: it is not to go on."""
+    pruned = task.pruning.pruned(task.folder) if task.pruning is not None else None
+    if pruned is not None:
+        raise RunStoppedError(str(pruned))
+
+
+def _run(task: TrialTask, placement: Placement, iterator: Any) -> TrialRecord | None:
     store = prism_ray.store.open(task.store)
     if task.config.is_evaluation:
         return _evaluate_and_record(task, store, placement)
@@ -184,7 +202,7 @@ def _run(
     if placement.rank > 0:
         train(task.config, source, split, folder=task.folder, placement=placement)
         return None
-    return _train_and_record(task, source, split, placement, on_validation)
+    return _train_and_record(task, source, split, placement)
 
 
 @contextmanager
@@ -208,6 +226,9 @@ def _attempted(task: TrialTask) -> Iterator[None]:
     except LeaseLostError:
         how = ""  # the folder is another's now
         raise
+    except RunStoppedError:
+        how = "pruned"
+        raise
     except (RunInterruptedError, KeyboardInterrupt, SystemExit):
         how = "interrupted"
         raise
@@ -226,13 +247,18 @@ def _train_and_record(
     source: GeneSource,
     split: Split,
     placement: Placement,
-    on_validation: Callable[[Mapping[str, float], int], None] | None,
 ) -> TrialRecord:
     goes_on = (task.folder / CHECKPOINT_NAME).exists()
     with _tracked(task) as log:
         progress = ProgressWriter(task.folder, task.config.training.n_steps)
-        reporter = _TrackedReporter(log, progress, on_validation)
-        result = train(task.config, source, split, folder=task.folder, reporter=reporter, placement=placement)
+        reporter = _TrackedReporter(task, log, progress)
+        try:
+            result = train(task.config, source, split, folder=task.folder, reporter=reporter, placement=placement)
+        except RunStoppedError:
+            assert reporter.pruned is not None
+            log.set_tags({OUTCOME_TAG: PRUNED, "prism.pruned": str(reporter.pruned)})
+            write_pruned(task.folder, reporter.pruned)
+            raise RunStoppedError(str(reporter.pruned)) from None
         record = write_record(
             task.folder,
             result,
@@ -285,7 +311,7 @@ def _tracked(task: TrialTask) -> Iterator[TrialLog]:
         log.set_tags({_LOADING_TAG: task.loading.name})
         yield log
         status = "FINISHED"
-    except RunInterruptedError:
+    except (RunInterruptedError, RunStoppedError):
         status = "KILLED"
         raise
     finally:
@@ -294,7 +320,7 @@ def _tracked(task: TrialTask) -> Iterator[TrialLog]:
 
 def log_record(log: TrialLog, record: TrialRecord) -> None:
     """Give a tracker what a finished trial is compared by: metrics of its best model, cost and files."""
-    cost = {"cost/train_s": float(record.cost["train_s"]), "cost/n_parameters": float(record.n_parameters)}
+    cost = record.costs()
     if "evaluate_s" in record.cost:
         cost["cost/evaluate_s"] = float(record.cost["evaluate_s"])
     if "micro_batch" in record.cost:  # records of earlier versions do not say, and evaluations have none
@@ -312,6 +338,9 @@ def log_history(log: TrialLog, record: TrialRecord) -> None:
 def taken_over(task: TrialTask, record: TrialRecord) -> TrialRecord:
     """The record of a trial that another process finished, tracked for this task's study too."""
     publish_record(task, record, task.tracker())
+    if task.pruning is not None:
+        # Trained for another study, or for a finalist: what it came to on the way is known to the search as well.
+        task.pruning.enter(task.trial_id, record.history(), task.config.training.n_steps)
     return record
 
 

@@ -21,7 +21,7 @@ from prism_ray.distributed.attempts import died_text, end_attempt, open_attempt,
 from prism_ray.distributed.failures import ProcessDiedError, note_failure
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.retries import RetryPolicy
-from prism_ray.distributed.searcher import FAILURE_KEY
+from prism_ray.distributed.searcher import FAILURE_KEY, PRUNED_KEY
 from prism_ray.distributed.trial import TaskSource, TrialTask, task_label
 from prism_ray.training.checkpoint import saved_step
 from prism_ray.training.record import read_record
@@ -175,6 +175,8 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             last = {}
         elif last.get(FAILURE_KEY):
             self._failed(handed, last[FAILURE_KEY])
+        elif PRUNED_KEY in last:
+            self._progress.pruned(label, last[PRUNED_KEY])
         elif FAILURE_KEY in last:
             self._progress.finished(label, last)
         self._proposals.on_trial_complete(handed.known_as, last or None, False)

@@ -8,9 +8,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from prism_ray.tracking.addresses import default_tracking_uri, redact, resolve_tracking_uri, with_credentials
+from prism_ray.tracking.addresses import (
+    default_tracking_uri,
+    is_redacted,
+    redact,
+    resolve_tracking_uri,
+    with_credentials,
+)
 from prism_ray.tracking.headers import (
     CLAIMS_CHANGED_TAG,
+    OUTCOME_TAG,
+    PRUNED,
     Expected,
     NullTracker,
     Status,
@@ -49,6 +57,8 @@ _LOADED_AT_FIRST_USE = {
 __all__ = [
     "CLAIMS_CHANGED_TAG",
     "JOURNAL_NAME",
+    "OUTCOME_TAG",
+    "PRUNED",
     "Delivered",
     "Expected",
     "MlflowTracker",
@@ -64,6 +74,7 @@ __all__ = [
     "fetch_predictions",
     "fetch_study",
     "fetch_trials",
+    "is_redacted",
     "journals_of",
     "prepare",
     "process_courier",

@@ -72,6 +72,11 @@ def redact(text: str) -> str:
     return _CREDENTIALS.sub(f"{_HIDDEN}@", text)
 
 
+def is_redacted(text: str) -> bool:
+    """Whether `redact` has hidden a user or a password in `text`."""
+    return f"{_HIDDEN}@" in text
+
+
 def with_credentials(shown: str, given: str | None) -> str:
     """The address that a file names, with the user and password that files never hold.
 
@@ -84,7 +89,7 @@ def with_credentials(shown: str, given: str | None) -> str:
     """
     if given is not None:
         return absolute(given)
-    if f"{_HIDDEN}@" not in shown:
+    if not is_redacted(shown):
         return absolute(shown)
     found = os.environ.get("MLFLOW_TRACKING_URI", "")
     if redact(found) == shown:

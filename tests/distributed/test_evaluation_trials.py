@@ -162,7 +162,7 @@ class TestKnownAnswers:
 class TestRecords:
     def test_all_trials_finish_and_models_are_trained_before_they_are_evaluated(self, ran: Ran) -> None:
         outcome, told = ran.outcome, ran.told
-        assert (outcome.n_trials, outcome.n_finished, outcome.failures, outcome.left) == (N_TRIALS, N_TRIALS, {}, ())
+        assert (outcome.n_trials, outcome.n_finished, outcome.failures, outcome.n_left) == (N_TRIALS, N_TRIALS, {}, 0)
         for model in ("n0", "n2"):
             trained = told.events.index(("finished", f"{model}__intact seed 2 fold_1"))
             evaluated = [
@@ -182,6 +182,7 @@ class TestRecords:
             assert record.n_parameters == intact.n_parameters
             assert record.metrics["best_step"] == intact.metrics["best_step"]
             assert {file.name for file in record.folder.iterdir()} == {
+                "attempts.json",
                 "result.json",
                 "history.json",
                 "test_predictions.parquet",

@@ -34,6 +34,7 @@ NOTE = LaunchNote(
     loading="auto",
     max_concurrent=None,
     address=None,
+    search_database=None,
     n_trials=0,
     n_found=0,
     host="here",
