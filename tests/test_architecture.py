@@ -45,8 +45,8 @@ ONLY_IN = {
     "pyfaidx": ["features/sequence.py"],
     "pysam": ["features/sequence.py"],
     "pyarrow": ["store/", "distributed/"],
-    "optuna": ["distributed/spaces.py", "distributed/searcher.py", "report/"],
-    "sqlalchemy": ["tracking"],
+    "optuna": ["distributed/spaces.py", "distributed/searcher.py", "distributed/search_", "report/"],
+    "sqlalchemy": ["tracking", "distributed/search_storage.py"],
     "yaml": ["documents.py"],
     "matplotlib": ["report/"],
 }

@@ -42,6 +42,11 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else an SQLite file in the storage folder)"
     )
+    parser.add_argument(
+        "--search-database",
+        metavar="URL",
+        help="PostgreSQL or SQLite database of a search's proposals (default: a journal file in the storage folder)",
+    )
     parser.add_argument("--max-concurrent", type=int, help="trials at once (default: as many as fit)")
     add_resources(parser)
 
@@ -71,6 +76,7 @@ def launch_settings(args: argparse.Namespace) -> StudySettings:
         max_concurrent=args.max_concurrent,
         address=args.address,
         loading=args.loading,
+        search_database=args.search_database,
         command=f"prism-ray {shlex.join(sys.argv[1:])}",
     )
 

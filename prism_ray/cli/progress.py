@@ -74,6 +74,15 @@ class StudyProgress:
             self._best = value if self._best is None else min(value, self._best)
         self._say(f"{label} finished in {self._seconds(label):.0f} s: {_SHOWN} {value:.4f}")
 
+    def pruned(self, label: str, how: str) -> None:
+        """Show that a search stopped a trial."""
+        self._n_done += 1
+        self._say(f"{label} pruned: {how}")
+
+    def remark(self, text: str) -> None:
+        """Show a line."""
+        self._console.print(text, markup=False)
+
     def failed(self, label: str, reason: str) -> None:
         """Show that a trial failed, and why."""
         self._n_failed += 1

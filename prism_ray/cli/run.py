@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     with StudyProgress() as progress:
         outcome = run_study(study, settings, progress)
     print(f"{outcome.n_finished} of {outcome.n_trials} trials are finished ({outcome.n_found} before this launch)")
+    if outcome.n_pruned:
+        print(f"{outcome.n_pruned} more were stopped by the search, as worse than others")
     for label, reason in outcome.failures.items():
         print(f"FAILED {label}: {reason}")
     for label in outcome.left:

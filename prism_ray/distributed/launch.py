@@ -25,7 +25,7 @@ from prism_ray.distributed.trial_queue import TrialQueue
 from prism_ray.distributed.tune import RayBackend
 from prism_ray.store import Store
 from prism_ray.study.spec import Study, Trial
-from prism_ray.tracking import MlflowTracker, Status
+from prism_ray.tracking import MlflowTracker, Status, StudyHeader
 from prism_ray.training.record import read_record
 
 
@@ -44,6 +44,7 @@ class StudySettings:
         source_folder: folder whose git commit the runs carry.
         command: how to repeat the study.
         backend: what runs the trials.
+        search_database: searcher's database, see `open_storage`; None for a journal in the study's folder.
     """
 
     store: Path
@@ -56,6 +57,7 @@ class StudySettings:
     source_folder: Path = field(default_factory=Path.cwd)
     command: str = ""
     backend: Backend = field(default_factory=RayBackend)
+    search_database: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class StudyOutcome:
         n_trials: trials that the study has.
         n_found: of them finished before this launch.
         n_finished: of them finished now, those found included.
+        n_pruned: of them stopped by their search, which is an outcome as well.
         failures: reason by label of each trial that failed.
         left: labels of the trials that are neither finished nor failed: the launch ended before them.
         tracking_uri, parent_run_id: where to compare.
@@ -80,6 +83,7 @@ class StudyOutcome:
     left: tuple[str, ...]
     tracking_uri: str
     parent_run_id: str
+    n_pruned: int = 0
 
     @property
     def status(self) -> Status:
@@ -129,6 +133,7 @@ class Launch:
         tracker: where it is tracked.
         progress: who is told.
         maker: makes its tasks.
+        header: what the run of the study says.
     """
 
     study: Study
@@ -137,6 +142,7 @@ class Launch:
     tracker: MlflowTracker
     progress: Progress
     maker: TaskMaker
+    header: StudyHeader
 
     @property
     def folder(self) -> Path:
@@ -183,10 +189,13 @@ class Launch:
             n_found: trials that were finished before this launch.
         """
         failures, left = {}, []
-        n_finished = 0
+        n_finished = n_pruned = 0
         for task in tasks:
             if read_record(task.folder) is not None:
                 n_finished += 1
+                continue
+            if task.pruning is not None and task.pruning.pruned(task.folder) is not None:
+                n_pruned += 1
                 continue
             reason = read_failure(task.folder)
             if reason is None:
@@ -202,4 +211,5 @@ class Launch:
             left=tuple(left),
             tracking_uri=self.settings.tracking_uri,
             parent_run_id=self.maker.parent_run_id,
+            n_pruned=n_pruned,
         )

@@ -5,9 +5,8 @@ An evaluation waits for the trial that trains its model, where that one is missi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
 from prism_ray.distributed.evaluation import read_run
@@ -15,6 +14,7 @@ from prism_ray.distributed.launch import Launch, StudyOutcome
 from prism_ray.distributed.trial import TrialTask, publish_record
 from prism_ray.distributed.trial_queue import GivenTrials
 from prism_ray.study.designs import expand
+from prism_ray.study.spec import Trial
 from prism_ray.tracking import fetch_trials
 from prism_ray.training.record import read_record
 
@@ -36,8 +36,12 @@ class FixedTasks:
 
 def run_ablation(launch: Launch) -> StudyOutcome:
     """Run what is missing of an ablation, or of an evaluation study."""
-    study = launch.study
-    tasks = {task.trial_id: task for task in map(launch.maker.make, expand(study))}
+    return run_fixed(launch, expand(launch.study))
+
+
+def run_fixed(launch: Launch, trials: Iterable[Trial]) -> StudyOutcome:
+    """Run those of some trials that have no record; those that have one are put under the study's run."""
+    tasks = {task.trial_id: task for task in map(launch.maker.make, trials)}
     found = {trial_id for trial_id, task in tasks.items() if read_record(task.folder) is not None}
     track_found(launch, [tasks[trial_id] for trial_id in tasks if trial_id in found])
     missing = tuple(trial_id for trial_id in tasks if trial_id not in found)
@@ -46,10 +50,7 @@ def run_ablation(launch: Launch) -> StudyOutcome:
         launch.run(
             GivenTrials(missing, _models_to_wait_for({name: tasks[name] for name in missing})),
             lambda maker: FixedTasks({name: replace(tasks[name], loading=maker.loading) for name in missing}),
-            [
-                read_run(study.with_place(arm.config, study.seeds[0], fold, cell_type))
-                for arm, cell_type, fold in product(study.arms, study.cell_types, study.folds)
-            ],
+            [read_run(task.config) for task in tasks.values()],
         )
     return launch.outcome(tasks.values(), len(found))
 
@@ -65,8 +66,9 @@ def track_found(launch: Launch, tasks: list[TrialTask]) -> None:
     if not tasks:
         return
     trials = fetch_trials(launch.settings.tracking_uri, launch.study.name, parent_run_id=launch.maker.parent_run_id)
-    tracked = set(trials.loc[trials["status"] == "FINISHED", "trial_id"])
+    finished = trials[trials["status"] == "FINISHED"]
+    tracked = set(zip(finished["arm"], finished["trial_id"], strict=True))
     for task in tasks:
         record = read_record(task.folder)
-        if record is not None and task.trial_id not in tracked:
+        if record is not None and (task.arm, task.trial_id) not in tracked:
             publish_record(task, record, launch.tracker)

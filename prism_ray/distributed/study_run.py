@@ -20,6 +20,7 @@ from prism_ray.distributed.study_search import run_search
 from prism_ray.errors import ConfigError, FaultList
 from prism_ray.metrics import direction_of
 from prism_ray.store import Store
+from prism_ray.study.finalists import BASELINE_ARM
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.study.spec import Study
 from prism_ray.study.store_check import check_against_store
@@ -43,8 +44,10 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
     progress.announce(network_lines(study, store))
     tracker = MlflowTracker(settings.tracking_uri)
     tags = {**source_tags(settings.source_folder), **override_tags(study)}
-    parent = tracker.open_study(study_header(study, store.digest, settings.command, tags), {"study.yaml": study.path})
-    launch = Launch(study, settings, store, tracker, progress, TaskMaker(settings, store.digest, parent, tags))
+    header = study_header(study, store.digest, settings.command, tags)
+    parent = tracker.open_study(header, {"study.yaml": study.path})
+    maker = TaskMaker(settings, store.digest, parent, tags)
+    launch = Launch(study, settings, store, tracker, progress, maker, header)
     status: Status = "KILLED"
     try:
         outcome = RUN_KIND[study.kind](launch)
@@ -77,13 +80,15 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
     """What the run of a study says about it."""
     direction = direction_of(study.report_metric)
     assert direction is not None, "a study's metrics are checked when it is read"
+    search, second = study.search, study.second_objective
+    finalists = search.finalists if search is not None else None
     return StudyHeader(
         name=study.name,
         question=study.question,
         claim=study.claim,
         source=study.source,
         kind=study.kind,
-        baseline=study.baseline_arm,
+        baseline=study.baseline_arm if finalists is None else BASELINE_ARM,
         arms=tuple(arm.name for arm in study.arms),
         # A tracker's last `val/...` is the last step's; the chosen model's validation metrics have names of their own.
         metric=study.report_metric.replace("val/", "best/"),
@@ -101,6 +106,10 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
         references={arm.name: arm.reference for arm in study.arms if arm.reference is not None},
         evaluated_on={arm.name: cell for arm in study.arms if (cell := arm.config.evaluation.cell_type)},
         tags=dict(tags),
+        second_metric=second.metric.replace("val/", "best/") if second is not None else None,
+        second_direction=second.direction if second is not None else None,
+        n_proposals=search.n_trials if search is not None else None,
+        finalist_seeds=finalists.seeds if finalists is not None else (),
     )
 
 

@@ -19,7 +19,7 @@ from prism_ray.distributed.trial import TrialTask, forget_failure, read_failure,
 from prism_ray.errors import TrainingError
 from prism_ray.training.checkpoint import load_state
 from prism_ray.training.record import TrialRecord, read_record
-from prism_ray.training.reporter import Placement
+from prism_ray.training.reporter import Placement, RunStoppedError
 
 _STEPS = "steps"
 """Name of the pipeline among Ray Train's data sets."""
@@ -64,6 +64,8 @@ def _worker(settings: dict[str, Any]) -> None:
     iterator = ray.train.get_dataset_shard(_STEPS) if has_pipeline(task) else None
     try:
         run_trial(task, worker_placement(task.resources), iterator=iterator)
+    except RunStoppedError:
+        return  # rank 0 has said so in the trial's folder, and all workers end at the same step
     except (TrainingError, StreamError):
         # Every worker computes the same loss, or is told of the same damage, and ends here. Another attempt would end
         # here too: what raises is repeated by Ray Train, so this does not. The reason is noted in the trial's folder.
@@ -111,12 +113,14 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
     A worker that dies is started again with the others, from the last checkpoint.
 
     Raises:
+        RunStoppedError: its search stopped it, now or before.
         TrainingError: the run failed; the message is the first worker's.
         CheckpointError: the checkpoint in its folder is damaged or of another run.
     """
     record = read_record(task.folder)
     if record is not None:
         return record
+    _raise_if_pruned(task)
     forget_failure(task.folder)
     _saved_step(task)
     scratch = task.folder / "ray_train"
@@ -148,8 +152,15 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
         shutil.rmtree(scratch, ignore_errors=True)
     record = read_record(task.folder)
     if record is None:
+        _raise_if_pruned(task)
         raise _failed(task, f"its workers ended without a record in {task.folder}")
     return record
+
+
+def _raise_if_pruned(task: TrialTask) -> None:
+    pruned = task.pruning.pruned(task.folder) if task.pruning is not None else None
+    if pruned is not None:
+        raise RunStoppedError(str(pruned))
 
 
 def _failed(task: TrialTask, otherwise: str) -> TrainingError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,17 +13,18 @@ import prism_ray.store
 from prism_ray.config import RunConfig
 from prism_ray.distributed.evaluation import evaluate_trial, trained_record
 from prism_ray.distributed.loading import Loading, gene_source
+from prism_ray.distributed.pruning import Pruned, Pruning, write_pruned
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.errors import PrismRayError
 from prism_ray.splits import Split
 from prism_ray.store import Store
 from prism_ray.study.identity import RESULTS_VERSION, trial_id
-from prism_ray.tracking import MlflowTracker, NullTracker, Status, Tracker, TrialHeader, TrialLog
+from prism_ray.tracking import OUTCOME_TAG, PRUNED, MlflowTracker, NullTracker, Status, Tracker, TrialHeader, TrialLog
 from prism_ray.training.loop import memory_metrics, train
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import TrialRecord, read_record
 from prism_ray.training.recording import Identity, write_evaluation, write_record
-from prism_ray.training.reporter import Placement
+from prism_ray.training.reporter import History, Placement, RunStoppedError
 from prism_ray.training.sources import GeneSource
 
 FAILURE_NAME = "failure.json"
@@ -48,6 +49,7 @@ class TrialTask:
         resources: what it takes.
         tags: more tags of its run.
         loading: how it gets its genes.
+        pruning: how its search judges it before its end; None for not at all.
     """
 
     study: str
@@ -62,6 +64,7 @@ class TrialTask:
     resources: TrialResources = field(default_factory=TrialResources)
     tags: Mapping[str, str] = field(default_factory=dict)
     loading: Loading = field(default_factory=Loading)
+    pruning: Pruning | None = None
 
     def header(self) -> TrialHeader:
         """What a tracker is told of the trial."""
@@ -101,25 +104,27 @@ class TaskSource(Protocol):
 
 
 class _TrackedReporter:
-    """Sends a run's metrics to its log, and its validations to whoever decides on stopping."""
+    """Sends a run's metrics to its log, and stops it where its search says so; `pruned` says then how."""
 
-    def __init__(self, log: TrialLog, on_validation: Callable[[Mapping[str, float], int], None] | None) -> None:
+    def __init__(self, task: TrialTask, log: TrialLog) -> None:
+        self.pruned: Pruned | None = None
+        self._task = task
         self._log = log
-        self._on_validation = on_validation
 
     def report(self, metrics: Mapping[str, float], step: int) -> None:
         self._log.log(metrics, step)
 
-    def validated(self, metrics: Mapping[str, float], step: int) -> None:
+    def validated(self, metrics: Mapping[str, float], step: int, history: History) -> bool:
         self._log.log(metrics, step)
-        if self._on_validation is not None:
-            self._on_validation(metrics, step)
+        task = self._task
+        if task.pruning is not None:
+            self.pruned = task.pruning.judge(task.trial_id, history, task.config.training.n_steps)
+        return self.pruned is not None
 
 
 def run_trial(
     task: TrialTask,
     placement: Placement,
-    on_validation: Callable[[Mapping[str, float], int], None] | None = None,
     iterator: Any = None,
 ) -> TrialRecord | None:
     """Run one trial in this process, as one of its workers, and record it: train its model, or evaluate another's.
@@ -127,16 +132,21 @@ def run_trial(
     A trial that has a record is not run again. Rank 0 returns the record, the other ranks None.
 
     Args:
-        on_validation: called by rank 0 after each validation with its metrics and the finished steps.
         iterator: this worker's part of the pipeline, where several workers stream their genes.
 
     Raises:
         RunInterruptedError: the process was told to end, and saved a checkpoint.
+        RunStoppedError: its search stopped it, now or before; its folder says so, and keeps a checkpoint.
         PrismRayError: what makes this trial impossible, its input or its loss; noted in its folder too.
     """
     record = read_record(task.folder)
     if record is not None:
+        if task.pruning is not None:
+            # Trained for another study, or for a finalist: what it came to on the way is known here as well.
+            task.pruning.enter(task.trial_id, record.history(), task.config.training.n_steps)
         return record
+    if task.pruning is not None and (pruned := task.pruning.pruned(task.folder)) is not None:
+        raise RunStoppedError(str(pruned))
     try:
         store = prism_ray.store.open(task.store)
         if task.config.is_evaluation:
@@ -146,9 +156,9 @@ def run_trial(
         if placement.rank > 0:
             train(task.config, source, split, folder=task.folder, placement=placement)
             return None
-        return _train_and_record(task, source, split, placement, on_validation)
-    except RunInterruptedError:
-        raise  # nothing is wrong: it goes on when it is started again
+        return _train_and_record(task, source, split, placement)
+    except (RunInterruptedError, RunStoppedError):
+        raise  # nothing is wrong: it goes on when it is started again, or is not to go on
     except PrismRayError as problem:
         if placement.rank == 0:
             note_failure(task, problem)
@@ -160,11 +170,16 @@ def _train_and_record(
     source: GeneSource,
     split: Split,
     placement: Placement,
-    on_validation: Callable[[Mapping[str, float], int], None] | None,
 ) -> TrialRecord:
     with _tracked(task) as log:
-        reporter = _TrackedReporter(log, on_validation)
-        result = train(task.config, source, split, folder=task.folder, reporter=reporter, placement=placement)
+        reporter = _TrackedReporter(task, log)
+        try:
+            result = train(task.config, source, split, folder=task.folder, reporter=reporter, placement=placement)
+        except RunStoppedError:
+            assert reporter.pruned is not None
+            log.set_tags({OUTCOME_TAG: PRUNED, "prism.pruned": str(reporter.pruned)})
+            write_pruned(task.folder, reporter.pruned)
+            raise RunStoppedError(str(reporter.pruned)) from None
         record = write_record(
             task.folder,
             result,
@@ -211,7 +226,7 @@ def _tracked(task: TrialTask) -> Iterator[TrialLog]:
         log.set_tags({_LOADING_TAG: task.loading.name})
         yield log
         status = "FINISHED"
-    except RunInterruptedError:
+    except (RunInterruptedError, RunStoppedError):
         status = "KILLED"
         raise
     finally:
@@ -220,7 +235,7 @@ def _tracked(task: TrialTask) -> Iterator[TrialLog]:
 
 def log_record(log: TrialLog, record: TrialRecord) -> None:
     """Give a tracker what a finished trial is compared by: metrics of its best model, cost and files."""
-    cost = {"cost/train_s": float(record.cost["train_s"]), "cost/n_parameters": float(record.n_parameters)}
+    cost = record.costs()
     if "evaluate_s" in record.cost:
         cost["cost/evaluate_s"] = float(record.cost["evaluate_s"])
     if "micro_batch" in record.cost:  # records of earlier versions do not say, and evaluations have none

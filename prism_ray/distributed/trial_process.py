@@ -9,19 +9,21 @@ from typing import Any
 import torch
 
 from prism_ray.distributed.gpus import trial_device
-from prism_ray.distributed.searcher import FAILURE_KEY
+from prism_ray.distributed.searcher import CURVE_KEY, FAILURE_KEY, PRUNED_KEY
 from prism_ray.distributed.train import train_on_workers
 from prism_ray.distributed.trial import TaskSource, TrialTask, note_failure, run_trial
 from prism_ray.distributed.trial_queue import INTERRUPTED_KEY
 from prism_ray.errors import ConfigError, PrismRayError
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import TrialRecord
+from prism_ray.training.reporter import RunStoppedError
 
 
 def run_proposal(
     proposal: Mapping[str, Any], source: TaskSource, objective: str, report: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Run the trial of a proposal and report how it ended: its metrics, why it failed, or why it was interrupted.
+    """Run the trial of a proposal and report how it ended: its metrics, how it was pruned, why it
+    failed, or why it was interrupted.
 
     Args:
         objective: metric that must be in every result.
@@ -33,12 +35,18 @@ def run_proposal(
     except RunInterruptedError as problem:
         report({objective: math.nan, INTERRUPTED_KEY: str(problem)})
         return
+    except RunStoppedError:
+        assert task.pruning is not None
+        pruned = task.pruning.pruned(task.folder)
+        assert pruned is not None
+        report({objective: pruned.value, PRUNED_KEY: str(pruned), CURVE_KEY: pruned.curve, FAILURE_KEY: ""})
+        return
     except PrismRayError as problem:
         # Trying again would end the same way: say so as a result, since Tune repeats what raises.
         report({objective: math.nan, FAILURE_KEY: str(problem)})
         return
     assert record is not None
-    report({**record.metrics, FAILURE_KEY: ""})
+    report({**record.metrics, **record.costs(), FAILURE_KEY: ""})
 
 
 def _train_here(task: TrialTask) -> TrialRecord | None:

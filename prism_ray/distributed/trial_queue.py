@@ -15,7 +15,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from prism_ray.distributed.progress import Progress
-from prism_ray.distributed.searcher import FAILURE_KEY
+from prism_ray.distributed.searcher import FAILURE_KEY, PRUNED_KEY
 from prism_ray.distributed.trial import TaskSource, note_failure, task_label
 from prism_ray.errors import TrainingError
 
@@ -128,6 +128,8 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             last = {}
         elif last.get(FAILURE_KEY):
             self._progress.failed(label, last[FAILURE_KEY])
+        elif PRUNED_KEY in last:
+            self._progress.pruned(label, last[PRUNED_KEY])
         elif FAILURE_KEY in last:
             self._progress.finished(label, last)
         self._proposals.on_trial_complete(known_as, last or None, error)

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from prism_ray.report.figures import StudyFigure
+from prism_ray.report.finalists import finalists_header
 from prism_ray.report.page import definitions_html, document, figure_html, table_html
 from prism_ray.tracking.headers import StudyHeader
 
@@ -46,6 +47,7 @@ class Page:
         notes: what a reader must know before believing it.
         headings, rows: the table as text.
         verdicts: headings and rows of the study's claims; no row where it claims nothing.
+        finalists: headings and rows of a search's finalists beside its baseline; no row where there are none.
         genes: headings and rows of the arms' differences over genes; no row where there are no predictions.
         figures: in the order of the page.
         comparisons: tables of published numbers beside ours, by cell type.
@@ -60,6 +62,7 @@ class Page:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     verdicts: tuple[Sequence[str], Sequence[Sequence[str]]]
+    finalists: tuple[Sequence[str], Sequence[Sequence[str]]]
     genes: tuple[Sequence[str], Sequence[Sequence[str]]]
     figures: Sequence[StudyFigure]
     comparisons: dict[str, pd.DataFrame]
@@ -78,7 +81,8 @@ def render(page: Page) -> str:
         f"<p>{escape(page.counts)}</p>",
         *(f'<p class="note">{escape(note)}</p>' for note in page.notes),
         *_verdicts(page),
-        f"<h2>{'Best trials' if header.kind == 'search' else 'Arms'}</h2>",
+        *_finalists(page),
+        f"<h2>{table_title(header)}</h2>",
         table_html(page.headings, page.rows),
         f'<p class="study">{escape(reading_aid(header))}</p>',
     ]
@@ -98,6 +102,21 @@ def render(page: Page) -> str:
     parts += ["<h2>Repeat it</h2>", f"<pre>{escape(header.command)}</pre>"]
     parts += ["<h2>What it rests on</h2>", _facts(page.facts), f'<p class="study">Written {escape(page.created)}.</p>']
     return document(f"{header.name}: {header.question}", parts)
+
+
+def table_title(header: StudyHeader) -> str:
+    """What the study's table shows, in two words."""
+    if header.kind != "search":
+        return "Arms"
+    return "Best trials" if header.second_metric is None else "Pareto front"
+
+
+def _finalists(page: Page) -> list[str]:
+    compared = finalists_header(page.header)
+    if compared is None or not page.finalists[1]:
+        return []
+    aid = f'<p class="study">{escape(reading_aid(compared))}</p>'
+    return ["<h2>Finalists</h2>", table_html(*page.finalists), aid]
 
 
 def _verdicts(page: Page) -> list[str]:

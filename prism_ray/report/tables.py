@@ -17,7 +17,10 @@ from prism_ray.statistics import (
     sign_test,
     summarize,
 )
-from prism_ray.tracking.headers import StudyHeader
+from prism_ray.study.designs import WARM_ARM
+from prism_ray.study.finalists import Outcome, pareto_front
+from prism_ray.study.search_spec import Objective
+from prism_ray.tracking.headers import PRUNED, StudyHeader
 
 N_BEST_TRIALS = 10
 TRIAL_PLACE = ("rank", "trial_id", "cell_type", "seed", "fold")
@@ -163,16 +166,33 @@ def search_column(trials: pd.DataFrame, header: StudyHeader) -> str:
     return column if column in trials else header.metric
 
 
-def best_trials_table(trials: pd.DataFrame, header: StudyHeader, n_best: int = N_BEST_TRIALS) -> pd.DataFrame:
-    """Best trials of a search, best first.
+def front_trials(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
+    """Of a search's finished trials those on the Pareto front of its two objectives, best of the first one first."""
+    first, second = search_column(trials, header), header.second_metric
+    assert second is not None
+    usable = with_value(with_value(trials, first), second).drop_duplicates("trial_id", keep="last")
+    outcomes = [
+        Outcome({"row": row}, (float(one), float(other)))
+        for row, (one, other) in enumerate(zip(usable[first], usable[second], strict=True))
+    ]
+    objectives = (Objective(first, header.direction), Objective(second, header.second_direction or "minimize"))
+    front: pd.DataFrame = usable.iloc[[one.values["row"] for one in pareto_front(outcomes, objectives)]]
+    return front
 
-    Columns: rank, trial_id, cell_type, seed, fold, what ranks (see `search_column`), the study's metric, and each
-    searched setting by its dotted path.
+
+def best_trials_table(trials: pd.DataFrame, header: StudyHeader, n_best: int = N_BEST_TRIALS) -> pd.DataFrame:
+    """Best trials of a search, best first; of one with two objectives the whole Pareto front.
+
+    Columns: rank, trial_id, cell_type, seed, fold, what ranks (see `search_column`), the second objective, the study's
+    metric, and each searched setting by its dotted path.
     """
     ranking = search_column(trials, header)
-    usable = with_value(trials, ranking)
-    ordered = usable.sort_values(ranking, ascending=header.direction == "minimize", kind="stable").head(n_best)
-    metrics = [name for name in dict.fromkeys([ranking, header.metric]) if name in ordered]
+    if header.second_metric is None:
+        usable = with_value(trials, ranking)
+        ordered = usable.sort_values(ranking, ascending=header.direction == "minimize", kind="stable").head(n_best)
+    else:
+        ordered = front_trials(trials, header)
+    metrics = [name for name in dict.fromkeys([ranking, header.second_metric, header.metric]) if name in ordered]
     kept = ordered[[*TRIAL_PLACE[1:], *metrics, *searched_parameters(trials)]]
     table = kept.rename(columns=lambda name: name.removeprefix("param/")).reset_index(drop=True)
     table.insert(0, "rank", range(1, len(table) + 1))
@@ -185,20 +205,27 @@ def study_table(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
 
 
 def count_trials(trials: pd.DataFrame, header: StudyHeader) -> dict[str, int]:
-    """Trials planned, and of these finished with a value, failed, running and never started."""
+    """Trials planned, and of these finished with a value, pruned by a search, failed, running and never started.
+
+    Of a search its proposals are counted: not its finalists, and not what it knew before.
+    """
+    if header.kind == "search":
+        trials = trials[~trials["arm"].str.startswith(f"{WARM_ARM}-")]
     ranked_by = search_column(trials, header) if header.kind == "search" else header.metric
     n_finished = with_value(trials, ranked_by)["trial_id"].nunique()
     with_values = set(with_value(trials, ranked_by)["trial_id"])
     rest = trials[~trials["trial_id"].isin(with_values)]
     n_running = rest[rest["status"].isin(["RUNNING", "SCHEDULED"])]["trial_id"].nunique()
-    n_failed = rest["trial_id"].nunique() - n_running
-    planned = header.n_trials
+    n_pruned = rest[rest["outcome"] == PRUNED]["trial_id"].nunique()
+    n_failed = rest["trial_id"].nunique() - n_running - n_pruned
+    planned = header.n_trials if header.n_proposals is None else header.n_proposals
     return {
         "planned": planned,
         "finished": int(n_finished),
+        "pruned": int(n_pruned),
         "failed": int(n_failed),
         "running": int(n_running),
-        "missing": max(0, planned - int(n_finished) - int(n_failed) - int(n_running)),
+        "missing": max(0, planned - int(n_finished) - int(n_pruned) - int(n_failed) - int(n_running)),
     }
 
 

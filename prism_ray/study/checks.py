@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from prism_ray.config import RunConfig
@@ -10,7 +10,7 @@ from prism_ray.documents import Document
 from prism_ray.errors import FaultList, did_you_mean
 from prism_ray.metrics import METRICS
 from prism_ray.study.arms import baseline_arm, plan_arms, varied_settings
-from prism_ray.study.patches import OVERRIDES, known_setting
+from prism_ray.study.patches import OVERRIDES, known_metric, known_setting
 from prism_ray.study.schema import StudyEntry
 from prism_ray.study.spec import Study
 
@@ -45,7 +45,8 @@ def kind_faults(document: Document, entry: StudyEntry, broken: frozenset[str], f
 def metric_faults(document: Document, entry: StudyEntry, broken: frozenset[str], faults: FaultList) -> None:
     """Add faults for metrics that are not computed, or that choose on the test fold or in the wrong direction."""
     if "report_metric" not in broken:
-        _known_metric(entry.report_metric, document.where(("report_metric",)), ("test", "val"), faults)
+        known = [f"{split}/{name}" for split in ("test", "val") for name in METRICS]
+        known_metric(entry.report_metric, document.where(("report_metric",)), known, faults)
     if "objective" in broken:
         return
     metric = entry.objective.metric
@@ -55,19 +56,12 @@ def metric_faults(document: Document, entry: StudyEntry, broken: frozenset[str],
             f"{metric!r} would choose on the test fold",
             f"use val/{metric.removeprefix('test/')}: the test fold is looked at once, at the end",
         )
-    elif _known_metric(metric, document.where(("objective", "metric")), ("val",), faults):
+    elif known_metric(metric, document.where(("objective", "metric")), [f"val/{name}" for name in METRICS], faults):
         better = METRICS[metric.removeprefix("val/")].direction
         if entry.objective.direction != better:
             faults.add(
                 document.where(("objective", "direction")), f"{entry.objective.direction!r} {metric}", f"use {better}"
             )
-
-
-def _known_metric(metric: str, where: str, splits: Iterable[str], faults: FaultList) -> bool:
-    known = [f"{split}/{name}" for split in splits for name in METRICS]
-    if metric not in known:
-        faults.add(where, f"{metric!r} is not a metric", did_you_mean(metric, known))
-    return metric in known
 
 
 def curve_faults(document: Document, entry: StudyEntry, broken: frozenset[str], faults: FaultList) -> None:
@@ -90,8 +84,10 @@ def curve_faults(document: Document, entry: StudyEntry, broken: frozenset[str], 
 def varied_elsewhere(document: Document, entry: StudyEntry, overrides: Mapping[str, Any], faults: FaultList) -> None:
     """Add faults for settings that the smoke scale or an override replaces although the study varies them."""
     varied = varied_settings(entry)
+    # A search's baseline is trained only beside finalists, and there it has to be as small as they are.
+    trains_baseline = entry.search is not None and entry.search.finalists is not None
     for path in entry.smoke.patch if entry.smoke is not None else ():
-        if path in varied:
+        if path in varied and not trains_baseline:
             faults.add(
                 document.where(("smoke", "patch", path)),
                 "is what the study varies",
@@ -134,7 +130,7 @@ def size_faults(document: Document, study: Study, faults: FaultList) -> None:
                 faults.add(
                     document.where((*scale, name)),
                     f"{len(values)} of them, but a search trains each proposal once",
-                    "give one; what wins is repeated over seeds in an ablation",
+                    "give one; what wins is repeated over the seeds of search.finalists",
                 )
     limit = study.budget.max_trials
     if limit is not None and study.n_trials > limit:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from prism_ray.errors import ConfigError
 from prism_ray.study.load import load_study, study_folders
-from prism_ray.study.spec import Search, Study
+from prism_ray.study.search_spec import Search
+from prism_ray.study.spec import Study
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def describe(study: Study) -> dict[str, Any]:
         "folds": list(study.folds),
         "cell_types": list(study.cell_types),
         "objective": vars(study.objective),
+        **({"second_objective": vars(study.second_objective)} if study.second_objective is not None else {}),
         "report_metric": study.report_metric,
         "curve": study.curve,
         "budget": {name: value for name, value in vars(study.budget).items() if value is not None},
@@ -97,4 +99,6 @@ def _differences(study: Study) -> dict[str, Any]:
 
 def _search(search: Search) -> dict[str, Any]:
     others = {name: value for name, value in vars(search).items() if name != "space" and value is not None}
+    for name in {"pruner", "finalists"} & set(others):
+        others[name] = asdict(others[name])
     return {**others, "space": {dimension.path: dimension.to_json() for dimension in search.space}}

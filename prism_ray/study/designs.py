@@ -17,6 +17,12 @@ FULL_ARM = "full"
 BASE_ARM = "base"
 """Arm of an add-one design that adds nothing, and of a path that has not left its start."""
 
+PROPOSAL_ARM = "proposal"
+"""How the arm of a search's proposal begins; the fingerprint of its settings follows."""
+
+WARM_ARM = "known"
+"""How the arm of a trial begins that a search was told of before it began."""
+
 
 @dataclass(frozen=True)
 class ArmPlan:
@@ -97,11 +103,15 @@ def expand(study: Study) -> tuple[Trial, ...]:
     )
 
 
-def proposed_trial(study: Study, values: Mapping[str, Any]) -> Trial:
+def proposed_trial(study: Study, values: Mapping[str, Any], kind: str = PROPOSAL_ARM) -> Trial:
     """The trial of a search's proposal; its arm is named by its settings, so the same proposal is the same arm.
+
+    Args:
+        values: as `Study.config_for` takes them.
+        kind: how the arm's name begins, `PROPOSAL_ARM` or `WARM_ARM`.
 
     Raises:
         ConfigError: the values are not of the study's space.
     """
     config = study.config_for(values)
-    return Trial(study.name, f"proposal-{config.fingerprint()[:8]}", config)
+    return Trial(study.name, f"{kind}-{config.fingerprint()[:8]}", config)

@@ -28,8 +28,10 @@ from prism_ray.study.evaluations import (
 from prism_ray.study.expectations import Expectation, build_expectations
 from prism_ray.study.patches import OVERRIDES, apply_patch, in_document
 from prism_ray.study.schema import SmokeEntry, StudyEntry, read_entry
+from prism_ray.study.search_checks import finalists_smoke_faults, second_objective_faults
 from prism_ray.study.search_space import build_search
-from prism_ray.study.spec import Arm, Budget, Objective, Study
+from prism_ray.study.search_spec import Objective
+from prism_ray.study.spec import Arm, Budget, Study
 
 _OVERRIDE_DIGITS = 6
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -114,6 +116,8 @@ def _check_whole(draft: _Draft, smoke: bool) -> None:
         faults.add(str(document.path), "has no smoke scale", "add a `smoke` section, or run it at full scale")
     checks.kind_faults(document, entry, broken, faults)
     checks.metric_faults(document, entry, broken, faults)
+    second_objective_faults(document, entry, broken, faults)
+    finalists_smoke_faults(document, entry, broken, faults)
     checks.curve_faults(document, entry, broken, faults)
     checks.varied_elsewhere(document, entry, draft.overrides, faults)
     checks.smoke_faults(document, entry, broken, faults)
@@ -134,6 +138,7 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
         search = build_search(
             document, entry.search, smoke.search if smoke is not None else None, baseline or RunConfig(), faults
         )
+    second = entry.second_objective
     is_scaled = smoke is not None and bool(smoke.model_fields_set)
     study = Study(
         name=_name(document.path.stem, is_scaled, overrides),
@@ -154,6 +159,7 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
         report_metric=entry.report_metric,
         budget=Budget(entry.budget.max_trials),
         search=search,
+        second_objective=Objective(second.metric, second.direction) if is_search and second is not None else None,
         expectations=_expectations(draft, None if smoke is None else [arm.name for arm in arms]),
         overrides=dict(overrides),
         is_smoke=is_scaled,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from prism_ray.config import RunConfig, patched
@@ -49,6 +49,13 @@ def known_setting(path: str, where: str, faults: FaultList) -> bool:
         faults.add(where, f"{path!r} is not a setting", did_you_mean(path, section or _SETTINGS))
         return False
     return True
+
+
+def known_metric(metric: str, where: str, known: Collection[str], faults: FaultList) -> bool:
+    """Whether the metric is one of those; a fault at `where` if not."""
+    if metric not in known:
+        faults.add(where, f"{metric!r} is not a metric", did_you_mean(metric, known))
+    return metric in known
 
 
 def known_evaluation(path: str, where: str, faults: FaultList) -> bool:

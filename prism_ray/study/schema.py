@@ -6,31 +6,16 @@ How the fields must fit each other, and the settings that they name, is checked 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
-from prism_ray.config import Name, Real
+from prism_ray.config import Name
 from prism_ray.documents import Document, Place, StrictModel, faults_of, lists_to_tuples
 from prism_ray.errors import FaultList
+from prism_ray.study.entry_values import Patch, Seed, Values, once_each
 from prism_ray.study.expectations import ExpectEntry
-from prism_ray.study.space import DOMAIN_NAMES, Domain, domain_from_json
-
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Patch = dict[str, Any]
-Option = bool | int | float | str
-Values = TypeVar("Values", bound="tuple[object, ...] | None")
-
-
-def _once_each(values: Values) -> Values:
-    if values is None:
-        return values
-    if not values:
-        raise ValueError("is empty; give at least one")
-    twice = [value for index, value in enumerate(values) if value in values[:index]]
-    if twice:
-        raise ValueError(f"gives {twice[0]!r} twice")
-    return values
+from prism_ray.study.search_schema import SearchEntry, SmokeSearchEntry
 
 
 class ArmEntry(StrictModel):
@@ -46,7 +31,7 @@ class ArmEntry(StrictModel):
     @field_validator("models")
     @classmethod
     def _unique(cls, values: Values) -> Values:
-        return _once_each(values)
+        return once_each(values)
 
 
 class ModelEntry(StrictModel):
@@ -69,7 +54,7 @@ class ModelsOfStudyEntry(StrictModel):
     @field_validator("arms")
     @classmethod
     def _unique(cls, values: Values) -> Values:
-        return _once_each(values)
+        return once_each(values)
 
 
 def _kind_of_models(value: object) -> str:
@@ -126,7 +111,7 @@ class ObjectiveEntry(StrictModel):
     """What is better."""
 
     metric: Name
-    """Validation metric, `val/...`; the test fold never chooses."""
+    """Validation metric, `val/...`, or as a second objective a cost, `cost/...`; the test fold never chooses."""
     direction: Literal["minimize", "maximize"]
     """Its better direction."""
 
@@ -136,99 +121,6 @@ class BudgetEntry(StrictModel):
 
     max_trials: int | None = Field(default=None, ge=1)
     """Most trials; more are refused at load."""
-
-
-class ConditionEntry(StrictModel):
-    """Values of another searched setting at which a setting is varied."""
-
-    at_least: Real | None = None
-    at_most: Real | None = None
-    one_of: tuple[Option, ...] | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> ConditionEntry:
-        if not self.model_fields_set:
-            raise ValueError("a condition is empty; give at_least, at_most or one_of")
-        return self
-
-
-class SubsetEntry(StrictModel):
-    """Some of several names."""
-
-    of: tuple[Name, ...]
-    min_size: int = 0
-
-
-class DimensionEntry(StrictModel):
-    """Domain of one searched setting: exactly one of the five kinds, and when it applies."""
-
-    uniform: tuple[Real, Real] | None = None
-    """[low, high], decimals."""
-    loguniform: tuple[Real, Real] | None = None
-    """[low, high], decimals above 0, each order of magnitude as likely."""
-    int_range: tuple[int, int] | None = None
-    """[low, high], whole numbers, both ends included."""
-    choice: tuple[Option, ...] | None = None
-    """Numbers, texts or booleans."""
-    subset: SubsetEntry | None = None
-    """Some of the names in `of`, at least `min_size`."""
-    when: dict[str, ConditionEntry] | None = None
-    """One other searched setting, above this one, and the values at which this one is varied."""
-
-    @model_validator(mode="after")
-    def _one_domain(self) -> DimensionEntry:
-        given = [name for name in DOMAIN_NAMES if name in self.model_fields_set]
-        if len(given) != 1:
-            listed = ", ".join(given) or "none"
-            raise ValueError(f"gives {len(given)} domains ({listed}); use exactly one of {', '.join(DOMAIN_NAMES)}")
-        if self.when is not None and len(self.when) != 1:
-            raise ValueError(f"when names {len(self.when)} settings; name exactly one")
-        self.domain()
-        return self
-
-    def domain(self) -> Domain:
-        """The domain.
-
-        Raises:
-            ConfigError: it allows nothing.
-        """
-        return domain_from_json(self.model_dump(include=set(DOMAIN_NAMES), exclude_unset=True))
-
-
-Space = dict[str, DimensionEntry]
-
-
-class SearchEntry(StrictModel):
-    """How a search proposes settings."""
-
-    space: Space = Field(min_length=1)
-    """Dotted path -> domain."""
-    sampler: Literal["tpe", "random"] = "tpe"
-    """`tpe` learns from finished trials (tree-structured Parzen estimator), `random` does not."""
-    n_trials: int = Field(ge=1)
-    """Different settings to train."""
-    n_startup_trials: int | None = Field(default=None, ge=1)
-    """tpe: settings drawn at random before it learns; 10 where not given, or a third of a smaller n_trials."""
-    seed: Seed = 0
-    """Seed of the sampler."""
-
-    @model_validator(mode="after")
-    def _startup_has_effect(self) -> SearchEntry:
-        if self.n_startup_trials is not None:
-            if self.sampler == "random":
-                raise ValueError("n_startup_trials has no effect with sampler: random; remove it")
-            if self.n_startup_trials > self.n_trials:
-                raise ValueError(f"n_startup_trials {self.n_startup_trials} is above n_trials {self.n_trials}")
-        return self
-
-
-class SmokeSearchEntry(StrictModel):
-    """What a scaled-down search has different."""
-
-    space: Space | None = None
-    """Domains that replace those of the same paths."""
-    n_trials: int | None = Field(default=None, ge=1)
-    n_startup_trials: int | None = Field(default=None, ge=1)
 
 
 class SmokeEntry(StrictModel):
@@ -248,7 +140,7 @@ class SmokeEntry(StrictModel):
     @field_validator("seeds", "folds", "cell_types", "arms", "models")
     @classmethod
     def _unique(cls, values: Values) -> Values:
-        return _once_each(values)
+        return once_each(values)
 
 
 class StudyEntry(StrictModel):
@@ -287,6 +179,8 @@ class StudyEntry(StrictModel):
     """Cell types."""
     objective: ObjectiveEntry
     """What is better on validation."""
+    second_objective: ObjectiveEntry | None = None
+    """search: what is weighed against it, another validation metric or `cost/...`; no scale says which counts more."""
     report_metric: Name
     """Metric of the report, `test/...` or `val/...`."""
     budget: BudgetEntry = BudgetEntry()
@@ -299,7 +193,7 @@ class StudyEntry(StrictModel):
     @field_validator("seeds", "folds", "cell_types", "changes")
     @classmethod
     def _unique(cls, values: Values) -> Values:
-        return _once_each(values)
+        return once_each(values)
 
 
 STAND_INS: Mapping[str, Any] = {

@@ -15,13 +15,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from prism_ray.config import RunConfig, patched
+from prism_ray.config import RunConfig, flatten, patched
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
 from prism_ray.study.expectations import Expectation
 from prism_ray.study.identity import RESULTS_VERSION, trial_id
-from prism_ray.study.space import Dimension, Subset
-
-Direction = Literal["minimize", "maximize"]
+from prism_ray.study.search_spec import Objective, Search
+from prism_ray.study.space import Scalar, Subset
 
 STUDY_OWNED: Mapping[str, str] = {"seed": "seeds", "data.fold": "folds", "data.cell_type": "cell_types"}
 """Settings that a study gives to every trial itself, with the field of the study that holds them."""
@@ -51,14 +50,6 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Objective:
-    """The validation metric that chooses, and its better direction."""
-
-    metric: str
-    direction: Direction
-
-
-@dataclass(frozen=True)
 class Budget:
     """Limits of a study; None is no limit.
 
@@ -67,25 +58,6 @@ class Budget:
     """
 
     max_trials: int | None = None
-
-
-@dataclass(frozen=True)
-class Search:
-    """How a search proposes settings.
-
-    Attributes:
-        space: searched settings; a dimension's condition names only dimensions before it.
-        sampler: `tpe` learns from finished trials, `random` does not.
-        n_trials: different settings to train.
-        n_startup_trials: settings drawn at random before TPE learns.
-        seed: seed of the sampler.
-    """
-
-    space: tuple[Dimension, ...]
-    sampler: Literal["tpe", "random"]
-    n_trials: int
-    n_startup_trials: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -155,6 +127,7 @@ class Study:
         report_metric: metric of the report.
         budget: limits.
         search: how a search proposes; None for an ablation.
+        second_objective: what a search weighs against the first; None for nothing.
         overrides: settings replaced for this launch alone, by dotted path.
         is_smoke: whether it is scaled down to minutes.
     """
@@ -177,6 +150,7 @@ class Study:
     report_metric: str
     budget: Budget = Budget()
     search: Search | None = None
+    second_objective: Objective | None = None
     expectations: tuple[Expectation, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     is_smoke: bool = False
@@ -188,9 +162,10 @@ class Study:
 
     @property
     def n_trials(self) -> int:
-        """Trials of an ablation or evaluation; for a search the different settings that it trains."""
+        """Trials of an ablation or evaluation; for a search its different settings, and its finalists' trials."""
         if self.search is not None:
-            return self.search.n_trials
+            finalists = self.search.finalists
+            return self.search.n_trials + (finalists.n_trials if finalists is not None else 0)
         n_kinds = sum(arm.runs_on(cell_type) for arm in self.arms for cell_type in self.cell_types)
         return n_kinds * len(self.seeds) * len(self.folds)
 
@@ -206,13 +181,26 @@ class Study:
         fix = did_you_mean(name, [arm.name for arm in self.arms])
         raise ConfigError(f"{self.path}: arms: the study {self.name} has no arm {name!r}; {fix}")
 
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objective, and the second one where there is one."""
+        return (self.objective,) if self.second_objective is None else (self.objective, self.second_objective)
+
     def digest(self) -> str:
         """SHA-256 of what decides the study's numbers, 64 hexadecimal digits: not its wording, not its budget.
 
         A search may be continued with more trials, so `n_trials` is no part of it.
         """
         search = self.search
-        content = {
+        return _sha256({**self._content(), **(search.finalists_content() if search is not None else {})})
+
+    def proposals_digest(self) -> str:
+        """SHA-256 of what decides a search's proposals and their outcomes: other finalists do not search again."""
+        return _sha256(self._content())
+
+    def _content(self) -> dict[str, Any]:
+        second = self.second_objective
+        return {
             "results_version": RESULTS_VERSION,
             "name": self.name,
             "kind": self.kind,
@@ -223,20 +211,18 @@ class Study:
             "folds": self.folds,
             "cell_types": self.cell_types,
             "objective": [self.objective.metric, self.objective.direction],
-            "search": None
-            if search is None
-            else {
-                "space": [[dimension.path, dimension.to_json()] for dimension in search.space],
-                "sampler": [search.sampler, search.n_startup_trials, search.seed],
-            },
+            **({"second_objective": [second.metric, second.direction]} if second is not None else {}),
+            "search": None if self.search is None else self.search.content(),
         }
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
 
     def with_place(self, config: RunConfig, seed: int, fold: str, cell_type: str) -> RunConfig:
         """`config` for one seed, fold and cell type."""
         data = config.data.model_copy(update={"fold": fold, "cell_type": cell_type})
         return config.model_copy(update={"seed": seed, "data": data})
+
+    def config_at(self, config: RunConfig) -> RunConfig:
+        """`config` at the study's first seed, fold and cell type, where its proposals are trained."""
+        return self.with_place(config, self.seeds[0], self.folds[0], self.cell_types[0])
 
     def config_for(
         self, values: Mapping[str, Any], seed: int | None = None, fold: str | None = None, cell_type: str | None = None
@@ -258,6 +244,21 @@ class Study:
             self.folds[0] if fold is None else fold,
             self.cell_types[0] if cell_type is None else cell_type,
         )
+
+    def values_of(self, config: RunConfig) -> dict[str, Scalar] | None:
+        """Encoded values of the proposal that has these settings; None where no proposal of the search has them."""
+        settings = flatten(config.model_dump())
+        values: dict[str, Any] = {}
+        encoded: dict[str, Scalar] = {}
+        for dimension in self.search.space if self.search is not None else ():
+            if not dimension.is_varied(values):
+                continue
+            value = settings[dimension.path]
+            if not dimension.domain.contains(value):
+                return None
+            values[dimension.path] = value
+            encoded[dimension.path] = dimension.domain.encode(value)
+        return encoded if self.config_for(values).fingerprint() == config.fingerprint() else None
 
     def search_extremes(self) -> tuple[RunConfig, ...]:
         """Settings that between them read all that any proposal reads: longest window, all members of a subset."""
@@ -299,3 +300,8 @@ class Study:
                 faults.add(f"{where}.{path}", "is not searched", did_you_mean(path, known))
         faults.raise_if_any(ConfigError)
         return patch
+
+
+def _sha256(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from prism_ray.tracking.addresses import default_tracking_uri, redact, resolve_tracking_uri
 from prism_ray.tracking.headers import (
     CLAIMS_CHANGED_TAG,
+    OUTCOME_TAG,
+    PRUNED,
     Expected,
     NullTracker,
     Status,
@@ -40,6 +42,8 @@ _LOADED_AT_FIRST_USE = {
 
 __all__ = [
     "CLAIMS_CHANGED_TAG",
+    "OUTCOME_TAG",
+    "PRUNED",
     "Expected",
     "MlflowTracker",
     "NullTracker",

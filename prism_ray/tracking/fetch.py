@@ -12,7 +12,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from prism_ray.errors import Fault, TrackingError, did_you_mean
 from prism_ray.tracking.addresses import absolute, database_file, redact
 from prism_ray.tracking.client import connect, naming_the_store
-from prism_ray.tracking.headers import StudyHeader
+from prism_ray.tracking.headers import OUTCOME_TAG, StudyHeader
 from prism_ray.tracking.mlflow_tracker import OPENED_TAG, ROLE_TAG, header_of
 from prism_ray.tracking.parameters import decode_column
 
@@ -27,6 +27,7 @@ TRIAL_COLUMNS = {
     "fold": "string",
     "cell_type": "string",
     "status": "string",
+    "outcome": "string",
     "trial_id": "string",
     "fingerprint": "string",
     "data_digest": "string",
@@ -36,8 +37,9 @@ TRIAL_COLUMNS = {
     "duration_s": "Float64",
 }
 """Columns of every table of trials, with their dtype. `status` is MLflow's: RUNNING, FINISHED, FAILED, KILLED or
-SCHEDULED; `duration_s` runs from the first start to the end, time between interruptions included. After them come one
-float64 column a metric with its last value (`test/mse`), and one column a setting (`param/model.n_states`)."""
+SCHEDULED; `outcome` is `pruned` where a search stopped the trial, and empty elsewhere; `duration_s` runs from the first
+start to the end, time between interruptions included. After them come one float64 column a metric with its last value
+(`test/mse`), and one column a setting (`param/model.n_states`)."""
 
 _TAGS = ("study", "arm", "seed", "fold", "cell_type", "trial_id", "fingerprint", "data_digest", "results_version")
 
@@ -106,6 +108,7 @@ def trials_table(runs: list[Run]) -> pd.DataFrame:
     for run in runs:
         tags, info = run.data.tags, run.info
         row = {name: tags.get(f"prism.{name}") for name in _TAGS}
+        row["outcome"] = tags.get(OUTCOME_TAG)
         row |= {"run_id": info.run_id, "parent_run_id": tags.get(MLFLOW_PARENT_RUN_ID), "status": info.status}
         row |= {
             "git_commit": tags.get("prism.git_commit"),

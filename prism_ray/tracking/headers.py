@@ -13,6 +13,11 @@ CLAIMS_CHANGED_TAG = "prism.claims_changed"
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
+OUTCOME_TAG = "prism.outcome"
+"""Tag of a trial's run that says more than its status."""
+PRUNED = "pruned"
+"""Value of that tag: its search stopped the trial before its end, as worse than others. Its status is KILLED."""
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -58,6 +63,10 @@ class StudyHeader:
         evaluated_on: arms whose models are evaluated on another cell type than they are trained on, and on which.
         expectations: claims to be judged.
         tags: more tags of the parent run, for example the commit; trials of the study get them too.
+        second_metric, second_direction: what a search weighs against `metric`, as its column is named, and its better
+            direction; None for nothing.
+        n_proposals: different settings that a search trains; None for other studies.
+        finalist_seeds: seeds of a search's finalists, whose arms are `arms`; empty where it has none.
     """
 
     name: str
@@ -83,6 +92,10 @@ class StudyHeader:
     evaluated_on: Mapping[str, str] = field(default_factory=dict)
     expectations: tuple[Expected, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    second_metric: str | None = None
+    second_direction: Literal["minimize", "maximize"] | None = None
+    n_proposals: int | None = None
+    finalist_seeds: tuple[int, ...] = ()
 
     def reference(self, arm: str) -> str | None:
         """Arm that an arm is compared with; None for the baseline itself, or where there is none."""
@@ -106,8 +119,8 @@ class StudyHeader:
     def from_json(cls, text: str) -> StudyHeader:
         """The header that `to_json` wrote."""
         content: dict[str, Any] = json.loads(text)
-        for name in ("arms", "seeds", "folds", "cell_types"):
-            content[name] = tuple(content[name])
+        for name in ("arms", "seeds", "folds", "cell_types", "finalist_seeds"):
+            content[name] = tuple(content.get(name, ()))
         # Runs of before there were claims have none.
         content["expectations"] = tuple(Expected(**one) for one in content.get("expectations", ()))
         return cls(**content)

@@ -199,7 +199,7 @@ class MlflowTrialLog:
         parent = client.get_run(self._parent_run_id)
         inherited = {name: parent.data.tags[name] for name in INHERITED_TAGS if name in parent.data.tags}
         tags = {**inherited, **header.all_tags(), MLFLOW_PARENT_RUN_ID: self._parent_run_id}
-        run = find_run(client, parent.info.experiment_id, header.trial_id, self._parent_run_id)
+        run = find_run(client, parent.info.experiment_id, header, self._parent_run_id)
         if run is None:
             name = f"{header.arm}-{header.trial_id[:8]}"
             run = retry_locked(lambda: client.create_run(parent.info.experiment_id, run_name=name, tags=tags))
@@ -238,9 +238,12 @@ class MlflowTrialLog:
             client.set_tag(run.info.run_id, "prism.parameters_differ", ", ".join(changed))
 
 
-def find_run(client: MlflowClient, experiment_id: str, trial_id: str, parent_run_id: str) -> Run | None:
-    """First run of a trial under a parent, or None."""
-    wanted = f"tags.`prism.trial_id` = '{trial_id}' and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_run_id}'"
+def find_run(client: MlflowClient, experiment_id: str, header: TrialHeader, parent_run_id: str) -> Run | None:
+    """First run of a trial of an arm under a parent, or None: a finalist may be the trial of a proposal as well."""
+    wanted = (
+        f"tags.`prism.trial_id` = '{header.trial_id}' and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_run_id}'"
+        f" and tags.`prism.arm` = '{header.arm}'"
+    )
     runs = client.search_runs([experiment_id], wanted, max_results=1, order_by=["attributes.start_time ASC"])
     return runs[0] if runs else None
 

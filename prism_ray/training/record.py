@@ -74,6 +74,10 @@ class TrialRecord:
         chosen["best/step"] = chosen.pop("best_step")
         return chosen
 
+    def costs(self) -> dict[str, float]:
+        """What the run cost, by the names in `metrics.COSTS`."""
+        return {"cost/train_s": float(self.cost["train_s"]), "cost/n_parameters": float(self.n_parameters)}
+
     def files(self) -> dict[str, Path]:
         """Files worth keeping with the run in a tracker, by their path there."""
         model = self.folder / MODEL_NAME

@@ -46,7 +46,7 @@ FLAGS: dict[str, set[str]] = {
     "study": set(),
     "study list": {"--json"},
     "study show": {"--json", *STUDY},
-    "run": {"--store", "--storage", "--tracking-uri", "--max-concurrent", *STUDY, *RESOURCES},
+    "run": {"--store", "--storage", "--tracking-uri", "--max-concurrent", "--search-database", *STUDY, *RESOURCES},
     "report": {"--storage", "--tracking-uri", "--out", "--against", "--mixed"},
     "doctor": {"--json"},
     # A checkpoint of the published implementation does not say all of its settings.

@@ -165,7 +165,8 @@ class DiesAt:
         if step == self._step:
             raise Killed
 
-    def validated(self, metrics: Mapping[str, float], step: int) -> None: ...
+    def validated(self, metrics: Mapping[str, float], step: int, history: Any) -> bool:
+        return False
 
 
 @ray.remote(num_cpus=0)

@@ -106,7 +106,8 @@ class DiesAt:
         if step == 8:
             raise Killed
 
-    def validated(self, metrics: Any, step: int) -> None: ...
+    def validated(self, metrics: Any, step: int, history: Any) -> bool:
+        return False
 
 
 def run_together(store: Path, folder: Path) -> dict[str, Any]:

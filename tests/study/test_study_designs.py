@@ -21,8 +21,9 @@ from prism_ray.study.designs import (
     step_by_step,
     subsets,
 )
+from prism_ray.study.search_spec import Objective, Search
 from prism_ray.study.space import Dimension, IntRange
-from prism_ray.study.spec import Arm, Objective, Search, Study
+from prism_ray.study.spec import Arm, Study
 
 PARTS = [ArmPlan("dna", {"data.sequence": False}, "no DNA"), ArmPlan("states", {"model.n_states": 0}, "no states")]
 
