@@ -59,7 +59,7 @@ def launch_settings(args: argparse.Namespace) -> StudySettings:
     Raises:
         InputError: what cannot be, with all reasons.
     """
-    storage = workspace(args.storage, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
+    storage = workspace_folder(args)
     from prism_ray.distributed.launch import StudySettings
     from prism_ray.tracking import resolve_tracking_uri
 
@@ -85,12 +85,13 @@ def say_study(study: Study) -> None:
         )
 
 
-def workspace(given: Path | None, tracking_uri: str | None) -> Path:
-    """Absolute folder of the workspace.
+def workspace_folder(args: argparse.Namespace) -> Path:
+    """Absolute folder of the workspace that the flags name.
 
     Raises:
         InputError: it, or an SQLite file of the tracker, would be inside the working folder of a submitted job.
     """
+    given, tracking_uri = args.storage, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
     from prism_ray.distributed.jobs import in_job
     from prism_ray.errors import FaultList, InputError
 
