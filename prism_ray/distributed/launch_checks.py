@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import prism_ray.store
+from prism_ray.distributed.evaluation import read_run
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.projections import gene_chroms
 from prism_ray.distributed.run_check import run_faults
@@ -101,13 +102,15 @@ def _folds(study: Study, store: Store) -> str:
 
 def _batches(study: Study, store: Store, settings: StudySettings) -> str:
     """Refuse batches that a fold's genes do not fill or the workers cannot share."""
-    configs = {arm.config.training.batch_size: arm.config for arm in study.arms} or {0: study.baseline}
+    configs = {(arm.config.training.batch_size, arm.config.evaluation.cell_type): arm.config for arm in study.arms} or {
+        (0, ""): study.baseline
+    }
     faults = FaultList()
     found = [
         fault
         for config, cell_type, fold in product(configs.values(), study.cell_types, study.folds)
         for fault in run_faults(
-            study.with_place(config, study.seeds[0], fold, cell_type),
+            read_run(study.with_place(config, study.seeds[0], fold, cell_type)),
             store,
             settings.resources.n_workers,
             str(study.path),

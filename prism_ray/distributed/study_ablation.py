@@ -1,4 +1,7 @@
-"""A launch of a study of kind `ablation`: its trials are known from the start; those without a record are run."""
+"""A launch of a study of kind `ablation` or `evaluation`: its trials are known from the start; what is missing is run.
+
+An evaluation waits for the trial that trains its model, where that one is missing too.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from prism_ray.distributed.evaluation import read_run
 from prism_ray.distributed.launch import Launch, StudyOutcome
 from prism_ray.distributed.trial import TrialTask, publish_record
 from prism_ray.distributed.trial_queue import GivenTrials
@@ -31,7 +35,7 @@ class FixedTasks:
 
 
 def run_ablation(launch: Launch) -> StudyOutcome:
-    """Run what is missing of an ablation."""
+    """Run what is missing of an ablation, or of an evaluation study."""
     study = launch.study
     tasks = {task.trial_id: task for task in map(launch.maker.make, expand(study))}
     found = {trial_id for trial_id, task in tasks.items() if read_record(task.folder) is not None}
@@ -40,14 +44,20 @@ def run_ablation(launch: Launch) -> StudyOutcome:
     launch.progress.begin(len(tasks), len(found))
     if missing:
         launch.run(
-            GivenTrials(missing),
+            GivenTrials(missing, _models_to_wait_for({name: tasks[name] for name in missing})),
             lambda maker: FixedTasks({name: replace(tasks[name], loading=maker.loading) for name in missing}),
             [
-                study.with_place(arm.config, study.seeds[0], fold, cell_type)
+                read_run(study.with_place(arm.config, study.seeds[0], fold, cell_type))
                 for arm, cell_type, fold in product(study.arms, study.cell_types, study.folds)
             ],
         )
     return launch.outcome(tasks.values(), len(found))
+
+
+def _models_to_wait_for(missing: Mapping[str, TrialTask]) -> dict[str, str]:
+    """Trial -> the trial that trains its model, for the evaluations among trials that are run."""
+    models = {name: task.trained_trial for name, task in missing.items()}
+    return {name: model for name, model in models.items() if model is not None and model in missing}
 
 
 def track_found(launch: Launch, tasks: list[TrialTask]) -> None:

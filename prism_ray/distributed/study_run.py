@@ -19,7 +19,11 @@ from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.study.spec import Study
 from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, source_tags
 
-RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {"ablation": run_ablation, "search": run_search}
+RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {
+    "ablation": run_ablation,
+    "evaluation": run_ablation,
+    "search": run_search,
+}
 """What runs a checked and tracked launch, by the study's kind."""
 
 
@@ -74,5 +78,7 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
         data_digest=data_digest,
         results_version=RESULTS_VERSION,
         command=command,
+        references={arm.name: arm.reference for arm in study.arms if arm.reference is not None},
+        evaluated_on={arm.name: cell for arm in study.arms if (cell := arm.config.evaluation.cell_type)},
         tags=dict(tags),
     )

@@ -61,13 +61,18 @@ class PreemptionNotice:
 
 def _worker(settings: dict[str, Any]) -> None:
     task: TrialTask = settings["task"]
-    iterator = ray.train.get_dataset_shard(_STEPS) if task.loading.name == "stream" else None
+    iterator = ray.train.get_dataset_shard(_STEPS) if has_pipeline(task) else None
     try:
         run_trial(task, worker_placement(task.resources), iterator=iterator)
     except (TrainingError, StreamError):
         # Every worker computes the same loss, or is told of the same damage, and ends here. Another attempt would end
         # here too: what raises is repeated by Ray Train, so this does not. The reason is noted in the trial's folder.
         return
+
+
+def has_pipeline(task: TrialTask) -> bool:
+    """Whether its workers are given their genes step by step; an evaluation has no steps."""
+    return task.loading.name == "stream" and not task.config.is_evaluation
 
 
 class _Pipeline:
@@ -132,7 +137,7 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
             storage_path=str(scratch),
             failure_config=ray.train.FailureConfig(max_failures=_RESTARTS),
         ),
-        datasets={_STEPS: _Pipeline(task)} if task.loading.name == "stream" else None,
+        datasets={_STEPS: _Pipeline(task)} if has_pipeline(task) else None,
         dataset_config=_InTurn(),
     )
     try:

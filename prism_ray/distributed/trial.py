@@ -1,31 +1,35 @@
-"""One trial, in whatever process it runs: read, train, record, track."""
+"""One trial, in whatever process it runs: read, train or evaluate, record, track."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import prism_ray.store
 from prism_ray.config import RunConfig
+from prism_ray.distributed.evaluation import evaluate_trial, trained_record
 from prism_ray.distributed.loading import Loading, gene_source
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.errors import PrismRayError
 from prism_ray.splits import Split
-from prism_ray.study.identity import RESULTS_VERSION
+from prism_ray.store import Store
+from prism_ray.study.identity import RESULTS_VERSION, trial_id
 from prism_ray.tracking import MlflowTracker, NullTracker, Status, Tracker, TrialHeader, TrialLog
 from prism_ray.training.loop import memory_metrics, train
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import TrialRecord, read_record
-from prism_ray.training.recording import write_record
+from prism_ray.training.recording import Identity, write_evaluation, write_record
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneSource
 
 FAILURE_NAME = "failure.json"
 JOURNAL_NAME = "undelivered.jsonl"
 _LOADING_TAG = "prism.loading"
+_TRAINED_TAG = "prism.trained_trial"
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,17 @@ class TrialTask:
             fingerprint=self.config.fingerprint(),
             data_digest=self.data_digest,
             parameters=self.config.flat(),
-            tags=self.tags,
+            tags=self.tags if self.trained_trial is None else {**self.tags, _TRAINED_TAG: self.trained_trial},
         )
+
+    @property
+    def trained_trial(self) -> str | None:
+        """Id of the trial that trains the model of an evaluation; None for a trial that trains its own."""
+        return trial_id(self.config.trained(), self.data_digest) if self.config.is_evaluation else None
+
+    def identity(self) -> Identity:
+        """What its record says that it is of."""
+        return Identity(self.config, self.trial_id, self.data_digest, RESULTS_VERSION)
 
     def tracker(self) -> Tracker:
         """Tracker of the study, for use in any process."""
@@ -109,9 +122,9 @@ def run_trial(
     on_validation: Callable[[Mapping[str, float], int], None] | None = None,
     iterator: Any = None,
 ) -> TrialRecord | None:
-    """Train one trial in this process, as one of its workers, and record it.
+    """Run one trial in this process, as one of its workers, and record it: train its model, or evaluate another's.
 
-    A trial that has a record is not trained again. Rank 0 returns the record, the other ranks None.
+    A trial that has a record is not run again. Rank 0 returns the record, the other ranks None.
 
     Args:
         on_validation: called by rank 0 after each validation with its metrics and the finished steps.
@@ -126,12 +139,14 @@ def run_trial(
         return record
     try:
         store = prism_ray.store.open(task.store)
+        if task.config.is_evaluation:
+            return _evaluate_and_record(task, store, placement)
         source = gene_source(task.loading, store, task.config, placement.n_workers, iterator)
         split = store.folds.split(task.config.data.fold, source.genes.chrom)
         if placement.rank > 0:
             train(task.config, source, split, folder=task.folder, placement=placement)
             return None
-        return _run_and_record(task, source, split, placement, on_validation)
+        return _train_and_record(task, source, split, placement, on_validation)
     except RunInterruptedError:
         raise  # nothing is wrong: it goes on when it is started again
     except PrismRayError as problem:
@@ -140,46 +155,75 @@ def run_trial(
         raise
 
 
-def _run_and_record(
+def _train_and_record(
     task: TrialTask,
     source: GeneSource,
     split: Split,
     placement: Placement,
     on_validation: Callable[[Mapping[str, float], int], None] | None,
 ) -> TrialRecord:
-    task.folder.mkdir(parents=True, exist_ok=True)
-    log = task.tracker().open_trial(task.parent_run_id, task.header(), journal_path=task.folder / JOURNAL_NAME)
-    status: Status = "FAILED"
-    try:
-        log.set_tags({_LOADING_TAG: task.loading.name})
+    with _tracked(task) as log:
         reporter = _TrackedReporter(log, on_validation)
         result = train(task.config, source, split, folder=task.folder, reporter=reporter, placement=placement)
         record = write_record(
             task.folder,
             result,
             source.genes,
-            task.config,
-            trial_id=task.trial_id,
-            data_digest=task.data_digest,
-            results_version=RESULTS_VERSION,
+            task.identity(),
             n_workers=placement.n_workers,
             device=placement.device,
         )
         forget_failure(task.folder)
         log_record(log, record)
+    return record
+
+
+def _evaluate_and_record(task: TrialTask, store: Store, placement: Placement) -> TrialRecord | None:
+    folder = task.folder.with_name(str(task.trained_trial))
+    if placement.rank > 0:
+        trained = trained_record(folder, read_failure(folder))
+        evaluate_trial(task.config, store, task.loading, trained, placement)
+        return None
+    with _tracked(task) as log:
+        trained = trained_record(folder, read_failure(folder))
+        done = evaluate_trial(task.config, store, task.loading, trained, placement)
+        record = write_evaluation(
+            task.folder,
+            done.result,
+            done.reader.genes,
+            task.identity(),
+            done.trained,
+            n_workers=placement.n_workers,
+            device=placement.device,
+        )
+        forget_failure(task.folder)
+        log_record(log, record)
+    return record
+
+
+@contextmanager
+def _tracked(task: TrialTask) -> Iterator[TrialLog]:
+    """The trial's run in its tracker, for the time of a block, whose end is the run's."""
+    task.folder.mkdir(parents=True, exist_ok=True)
+    log = task.tracker().open_trial(task.parent_run_id, task.header(), journal_path=task.folder / JOURNAL_NAME)
+    status: Status = "FAILED"
+    try:
+        log.set_tags({_LOADING_TAG: task.loading.name})
+        yield log
         status = "FINISHED"
     except RunInterruptedError:
         status = "KILLED"
         raise
     finally:
         log.finish(status)
-    return record
 
 
 def log_record(log: TrialLog, record: TrialRecord) -> None:
     """Give a tracker what a finished trial is compared by: metrics of its best model, cost and files."""
     cost = {"cost/train_s": float(record.cost["train_s"]), "cost/n_parameters": float(record.n_parameters)}
-    if "micro_batch" in record.cost:  # records of earlier versions do not say
+    if "evaluate_s" in record.cost:
+        cost["cost/evaluate_s"] = float(record.cost["evaluate_s"])
+    if "micro_batch" in record.cost:  # records of earlier versions do not say, and evaluations have none
         cost |= memory_metrics(record.cost["micro_batch"], record.cost["checkpoint_activations"])
     log.log({**record.final_metrics(), **cost}, record.config.training.n_steps)
     log.log_files(record.files())

@@ -27,18 +27,33 @@ INTERRUPTED_KEY = "interrupted"
 
 
 class GivenTrials(Searcher):  # type: ignore[misc]  # Ray publishes no types
-    """Proposes the trials of a list in turn, as `{"trial": trial id}`."""
+    """Proposes the trials of a list, as `{"trial": trial id}`: in turn, but none before the one that it needs.
 
-    def __init__(self, trial_ids: tuple[str, ...]) -> None:
+    Args:
+        trial_ids: the trials.
+        needs: trial -> the trial that must have ended before it starts, however it ended; both of the list.
+    """
+
+    def __init__(self, trial_ids: tuple[str, ...], needs: Mapping[str, str] | None = None) -> None:
         super().__init__()
-        self._left = deque(trial_ids)
+        self._needs = dict(needs or {})
+        self._ready = deque(name for name in trial_ids if name not in self._needs)
+        self._waiting = [name for name in trial_ids if name in self._needs]
+        self._running: dict[str, str] = {}
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """The next of the list, or `FINISHED`."""
-        return {"trial": self._left.popleft()} if self._left else str(Searcher.FINISHED)
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next that may start, None as long as all that are left wait for others, or `FINISHED`."""
+        if not self._ready:
+            return None if self._waiting else str(Searcher.FINISHED)
+        self._running[trial_id] = self._ready.popleft()
+        return {"trial": self._running[trial_id]}
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing depends on how a trial ended."""
+        """Let those start that waited for this trial, before any other: what they share with it is still at hand."""
+        ended = self._running.pop(trial_id)
+        freed = [name for name in self._waiting if self._needs[name] == ended]
+        self._waiting = [name for name in self._waiting if self._needs[name] != ended]
+        self._ready.extendleft(reversed(freed))
 
 
 class TrialQueue(Searcher):  # type: ignore[misc]

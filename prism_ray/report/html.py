@@ -78,7 +78,7 @@ def render(page: Page) -> str:
         f"<p>{escape(page.counts)}</p>",
         *(f'<p class="note">{escape(note)}</p>' for note in page.notes),
         *_verdicts(page),
-        f"<h2>{'Arms' if header.kind == 'ablation' else 'Best trials'}</h2>",
+        f"<h2>{'Best trials' if header.kind == 'search' else 'Arms'}</h2>",
         table_html(page.headings, page.rows),
         f'<p class="study">{escape(reading_aid(header))}</p>',
     ]
@@ -116,7 +116,7 @@ def reading_aid(header: StudyHeader) -> str:
     if header.baseline is None:
         return text
     return (
-        f"{text} Differences are paired by seed and fold against {header.baseline}; p is the paired t test's, "
+        f"{text} Differences are paired by seed and fold against {header.compared_with}; p is the paired t test's, "
         f"corrected by Holm over the arms."
     )
 
@@ -124,7 +124,7 @@ def reading_aid(header: StudyHeader) -> str:
 def gene_aid(header: StudyHeader) -> str:
     """How to read the table of differences over genes."""
     return (
-        f"Difference in {header.metric} from {header.baseline}, mean over the runs of the same seeds. The first "
+        f"Difference in {header.metric} from {header.compared_with}, mean over the runs of the same seeds. The first "
         f"interval is over other test genes for these runs (BCa bootstrap), the second over other runs and other genes "
         f"together; the paired t interval above is over other runs for these genes."
     )

@@ -1,4 +1,4 @@
-"""Tables that answer a study: an arm a row for an ablation, the best trials for a search."""
+"""Tables that answer a study: the best trials of a search, an arm a row of any other."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def latest(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def arm_table(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
-    """Arms of an ablation, one row a cell type and arm, in the order of the study.
+    """Arms of a study, one row a cell type and arm, in the order of the study.
 
     Columns: cell_type, arm; n_planned, n_finished (with a value), n_failed (failed, killed, or finished without a
     value), n_running, n_missing (never started); mean, std, ci_low, ci_high of the metric; n_pairs, difference,
-    difference_low, difference_high, p, p_holm, p_sign against the baseline over (seed, fold) pairs, and
+    difference_low, difference_high, p, p_holm, p_sign against the arm's reference over (seed, fold) pairs, and
     detectable, the smallest true difference found with 80 % power; nan where not defined.
     Holm's correction runs over the arms of a cell type.
     """
     values = latest(with_value(trials, header.metric))
     parts = []
     for cell_type in header.cell_types:
-        rows = [_arm_row(trials, values, header, cell_type, arm) for arm in header.arms]
+        rows = [_arm_row(trials, values, header, cell_type, arm) for arm in header.arms_on(cell_type)]
         for row, adjusted in zip(rows, holm([float(row["p"]) for row in rows]), strict=True):
             row["p_holm"] = adjusted
         parts += rows
@@ -112,16 +112,15 @@ def _arm_row(
         "ci_low": summary.low,
         "ci_high": summary.high,
     }
-    return {**row, **_against_baseline(values, by_pair, header, cell_type, arm)}
+    return {**row, **_against_reference(values, by_pair, header, cell_type, arm)}
 
 
-def _against_baseline(
+def _against_reference(
     values: pd.DataFrame, by_pair: Mapping[tuple[int, str], float], header: StudyHeader, cell_type: str, arm: str
 ) -> dict[str, float]:
-    baseline: dict[tuple[int, str], float] = {}
-    if header.baseline is not None and arm != header.baseline:
-        baseline = _by_pair(_of_arm(values, cell_type, header.baseline), header.metric)
-    differences = paired_differences(by_pair, baseline)
+    other = header.reference(arm)
+    reference = {} if other is None else _by_pair(_of_arm(values, cell_type, other), header.metric)
+    differences = paired_differences(by_pair, reference)
     effect = paired_effect(differences)
     return {
         "n_pairs": effect.difference.n,
@@ -181,8 +180,8 @@ def best_trials_table(trials: pd.DataFrame, header: StudyHeader, n_best: int = N
 
 
 def study_table(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
-    """`arm_table` of an ablation, `best_trials_table` of a search."""
-    return arm_table(trials, header) if header.kind == "ablation" else best_trials_table(trials, header)
+    """`best_trials_table` of a search, `arm_table` of any other study."""
+    return best_trials_table(trials, header) if header.kind == "search" else arm_table(trials, header)
 
 
 def count_trials(trials: pd.DataFrame, header: StudyHeader) -> dict[str, int]:

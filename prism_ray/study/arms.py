@@ -24,8 +24,8 @@ from prism_ray.study.patches import apply_patch, known_setting, without_effect
 from prism_ray.study.schema import StudyEntry
 from prism_ray.study.spec import Arm
 
-# Arms name metrics and folders, in which nothing else is safe.
-_ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+"""Arms name metrics and folders, in which nothing else is safe."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def build_arms(
         if config is not None:
             arms.append(Arm(arm.plan.name, dict(arm.plan.patch), arm.plan.reason, config))
     if baseline is not None:
-        _check_different(document, arms, {arm.plan.name: arm.place for arm in placed}, faults)
+        check_different(document, arms, {arm.plan.name: arm.place for arm in placed}, faults)
     return tuple(arms)
 
 
@@ -131,7 +131,7 @@ def _config(
         return document.where(arm.settings.get(setting, (*arm.place, setting)))
 
     name = arm.plan.name
-    if not _ARM_NAME.fullmatch(name):
+    if not ARM_NAME.fullmatch(name):
         faults.add(
             document.where(arm.place[:2]), f"{name!r} is no usable name of an arm", "use letters, digits, _, - and ."
         )
@@ -151,7 +151,8 @@ def _config(
     return config
 
 
-def _check_different(document: Document, arms: Sequence[Arm], places: Mapping[str, Place], faults: FaultList) -> None:
+def check_different(document: Document, arms: Sequence[Arm], places: Mapping[str, Place], faults: FaultList) -> None:
+    """Add a fault for each arm that is the same run as one before it; `places` has each arm's place by its name."""
     first: dict[str, str] = {}
     for arm in arms:
         same = first.setdefault(arm.config.fingerprint(), arm.name)

@@ -14,23 +14,32 @@ from prism_ray.study.patches import OVERRIDES, known_setting
 from prism_ray.study.schema import StudyEntry
 from prism_ray.study.spec import Study
 
-_ABLATION_ONLY = ("arms", "changes", "baseline_arm", "design", "expect")
+_NOT_OF_KIND = {
+    "ablation": ("models", "search"),
+    "evaluation": ("design", "curve", "search"),
+    "search": ("arms", "changes", "baseline_arm", "design", "expect", "models"),
+}
+"""Fields that a study of a kind does not read."""
 
 
 def kind_faults(document: Document, entry: StudyEntry, broken: frozenset[str], faults: FaultList) -> None:
     """Add faults for fields that the study's kind lacks or that have no effect in it."""
     if "kind" in broken:
         return
-    if entry.kind == "search":
-        if entry.search is None and "search" not in broken:
-            faults.add(document.where(("search",)), "is missing", "a study of kind search says its space and n_trials")
-        for name in _ABLATION_ONLY:
-            if name in entry.model_fields_set:
-                faults.add(document.where((name,)), "has no effect in a study of kind search", "remove it")
-    elif entry.search is not None:
-        faults.add(
-            document.where(("search",)), "has no effect in a study of kind ablation", "remove it, or use kind: search"
-        )
+    if entry.kind == "search" and entry.search is None and "search" not in broken:
+        faults.add(document.where(("search",)), "is missing", "a study of kind search says its space and n_trials")
+    for name in _NOT_OF_KIND[entry.kind]:
+        if name in entry.model_fields_set:
+            fix = "remove it, or use kind: search" if name == "search" else "remove it"
+            faults.add(document.where((name,)), f"has no effect in a study of kind {entry.kind}", fix)
+    if entry.kind == "evaluation":
+        return
+    for name, arm in entry.arms.items():
+        if arm.models is not None:
+            place = ("arms", name, "models")
+            faults.add(document.where(place), f"has no effect in a study of kind {entry.kind}", "remove it")
+    if entry.smoke is not None and entry.smoke.models is not None:
+        faults.add(document.where(("smoke", "models")), f"has no effect in a study of kind {entry.kind}", "remove it")
 
 
 def metric_faults(document: Document, entry: StudyEntry, broken: frozenset[str], faults: FaultList) -> None:
@@ -64,7 +73,7 @@ def _known_metric(metric: str, where: str, splits: Iterable[str], faults: FaultL
 def curve_faults(document: Document, entry: StudyEntry, broken: frozenset[str], faults: FaultList) -> None:
     """Add a fault for an x axis that is no number or that the study does not vary."""
     path = entry.curve
-    if path is None or "curve" in broken:
+    if path is None or "curve" in broken or entry.kind == "evaluation":
         return
     where = document.where(("curve",))
     if not known_setting(path, where, faults):
@@ -101,8 +110,8 @@ def smoke_faults(document: Document, entry: StudyEntry, broken: frozenset[str], 
     if smoke is None or broken & {"kind", "design", "arms", "search"}:
         return
     if smoke.search is not None and entry.search is None:
-        faults.add(document.where(("smoke", "search")), "has no effect in a study of kind ablation", "remove it")
-    if smoke.arms is None:
+        faults.add(document.where(("smoke", "search")), f"has no effect in a study of kind {entry.kind}", "remove it")
+    if smoke.arms is None or entry.kind == "evaluation":
         return
     where = document.where(("smoke", "arms"))
     names = [plan.name for plan in plan_arms(entry)]

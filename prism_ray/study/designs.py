@@ -80,7 +80,7 @@ def _level_name(level: object) -> str:
 
 
 def expand(study: Study) -> tuple[Trial, ...]:
-    """All trials of an ablation, those of one seed together, so that pairs to be compared finish together.
+    """All trials of an ablation or evaluation, those of one seed together: pairs to be compared finish together.
 
     Raises:
         ConfigError: the study is a search, whose trials are proposed while it runs.
@@ -93,6 +93,7 @@ def expand(study: Study) -> tuple[Trial, ...]:
         for fold in study.folds
         for cell_type in study.cell_types
         for arm in study.arms
+        if arm.runs_on(cell_type)
     )
 
 

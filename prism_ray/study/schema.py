@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from prism_ray.config import Name, Real
 from prism_ray.documents import Document, Place, StrictModel, faults_of, lists_to_tuples
@@ -40,6 +40,49 @@ class ArmEntry(StrictModel):
     """What it changes of the baseline: dotted path -> value."""
     reason: Name
     """Why it is in the study, one line."""
+    models: tuple[Name, ...] | None = None
+    """evaluation: the models that it is an arm of; all where not given."""
+
+    @field_validator("models")
+    @classmethod
+    def _unique(cls, values: Values) -> Values:
+        return _once_each(values)
+
+
+class ModelEntry(StrictModel):
+    """One model that an evaluation study gives other input."""
+
+    patch: Patch = Field(default_factory=dict)
+    """What it changes of the baseline: dotted path -> value."""
+    reason: Name
+    """Why it is in the study, one line."""
+
+
+class ModelsOfStudyEntry(StrictModel):
+    """The models of another study: those that its arms train."""
+
+    study: Name
+    """Name of the study, of kind ablation."""
+    arms: tuple[Name, ...] | None = None
+    """Its arms; all where not given."""
+
+    @field_validator("arms")
+    @classmethod
+    def _unique(cls, values: Values) -> Values:
+        return _once_each(values)
+
+
+def _kind_of_models(value: object) -> str:
+    is_reference = isinstance(value, ModelsOfStudyEntry) or (
+        isinstance(value, Mapping) and not isinstance(value.get("study", {}), Mapping)
+    )
+    return "models[study]" if is_reference else "models[own]"
+
+
+Models = Annotated[
+    Annotated[ModelsOfStudyEntry, Tag("models[study]")] | Annotated[dict[Name, ModelEntry], Tag("models[own]")],
+    Discriminator(_kind_of_models),
+]
 
 
 class DesignEntry(StrictModel):
@@ -198,9 +241,11 @@ class SmokeEntry(StrictModel):
     cell_types: tuple[Name, ...] | None = None
     arms: tuple[Name, ...] | None = None
     """Arms that are kept; all where not given."""
+    models: tuple[Name, ...] | None = None
+    """evaluation: models that are kept; all where not given."""
     search: SmokeSearchEntry | None = None
 
-    @field_validator("seeds", "folds", "cell_types", "arms")
+    @field_validator("seeds", "folds", "cell_types", "arms", "models")
     @classmethod
     def _unique(cls, values: Values) -> Values:
         return _once_each(values)
@@ -215,16 +260,19 @@ class StudyEntry(StrictModel):
     """What the source says."""
     source: Name
     """Paper and section, or issue."""
-    kind: Literal["ablation", "search"]
-    """`ablation` compares arms, `search` looks for the best settings."""
+    kind: Literal["ablation", "evaluation", "search"]
+    """`ablation` compares arms, `evaluation` gives trained models other input, `search` looks for the best settings."""
     baseline: Patch = Field(default_factory=dict)
     """Patch on the defaults: dotted path -> value."""
     baseline_arm: Name | None = None
-    """ablation: the arm that others are compared with; `full` or `base` where the design makes it."""
+    """ablation: the arm that others are compared with; `full` or `base` where the design makes it.
+    evaluation: the model whose intact arm the other models' are compared with."""
     changes: tuple[Name, ...] | None = None
-    """ablation: settings that arms mean to change; no arm changes another."""
+    """Settings that arms, and models of an evaluation's own, mean to change; none changes another."""
+    models: Models | None = None
+    """evaluation: arms of another study, or models of its own: name -> patch and reason."""
     arms: dict[str, ArmEntry] = Field(default_factory=dict)
-    """ablation: name -> patch and reason."""
+    """name -> patch and reason; of an evaluation on each of its models."""
     design: DesignEntry = DesignEntry()
     """ablation: how arms are made."""
     curve: Name | None = None
@@ -254,7 +302,7 @@ class StudyEntry(StrictModel):
         return _once_each(values)
 
 
-_STAND_INS: Mapping[str, Any] = {
+STAND_INS: Mapping[str, Any] = {
     "question": "-",
     "claim": "-",
     "source": "-",
@@ -268,19 +316,22 @@ _STAND_INS: Mapping[str, Any] = {
 """Valid values of the required fields, with which the rest of a faulty file can be checked."""
 
 
-def read_entry(document: Document, faults: FaultList) -> tuple[StudyEntry, frozenset[str]]:
+def read_entry(document: Document, faults: FaultList, content: Mapping[str, Any]) -> tuple[StudyEntry, frozenset[str]]:
     """The file's fields, with each faulty one replaced by a stand-in, and the names of the faulty ones.
 
     A file's faults are said together, so a faulty field must not hide what is wrong elsewhere.
+
+    Args:
+        content: the document's fields, with those that it takes from another study.
     """
-    data: Any = lists_to_tuples(document.data)
+    data: Any = lists_to_tuples(dict(content))
     try:
         return StudyEntry.model_validate(data), frozenset()
     except ValidationError as problem:
         faults.extend(faults_of(problem, StudyEntry, document.where))
         places = [detail["loc"] for detail in problem.errors()]
     broken = frozenset(str(place[0]) for place in places)
-    stand_ins = {name: _STAND_INS[name] for name in broken & set(_STAND_INS)}
+    stand_ins = {name: STAND_INS[name] for name in broken & set(STAND_INS)}
     for place in places:
         data = _without(data, _smallest_part(place))
     try:
@@ -296,6 +347,8 @@ def _smallest_part(place: Place) -> Place:
     """The part to leave out for a fault at `place`: one arm, one dimension, or a whole field."""
     if place[0] == "arms" and len(place) > 1:
         return place[:2]
+    if place[:2] == ("models", "models[own]") and len(place) > 2:
+        return "models", place[2]
     if place[:2] == ("search", "space") and len(place) > 2:
         return place[:3]
     return place[:1]

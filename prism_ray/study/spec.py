@@ -36,12 +36,18 @@ class Arm:
         patch: what it changes of the baseline, by dotted path.
         reason: why it is in the study, one line.
         config: its settings; seed, fold and cell type are set for each trial.
+        reference: name of the arm that it is compared with; None for the study's baseline arm.
     """
 
     name: str
     patch: Mapping[str, Any]
     reason: str
     config: RunConfig
+    reference: str | None = None
+
+    def runs_on(self, cell_type: str) -> bool:
+        """Whether it has trials on a cell type: evaluated on the one that it is trained on it would be another arm."""
+        return self.config.evaluation.cell_type != cell_type
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,8 @@ class Study:
         question: what is asked, in a sentence.
         claim: what its source says.
         source: where the claim is made.
-        kind: `ablation` compares arms; `search` looks for the best settings in a space.
+        kind: `ablation` compares arms; `evaluation` gives trained models other input; `search` looks for the best
+            settings in a space.
         baseline: settings that arms and proposals change.
         arms: in the order of the report; empty for a search.
         baseline_arm: name of the arm that others are compared with; None for a search.
@@ -157,7 +164,7 @@ class Study:
     question: str
     claim: str
     source: str
-    kind: Literal["ablation", "search"]
+    kind: Literal["ablation", "evaluation", "search"]
     baseline: RunConfig
     arms: tuple[Arm, ...]
     baseline_arm: str | None
@@ -181,10 +188,11 @@ class Study:
 
     @property
     def n_trials(self) -> int:
-        """Trials of an ablation; for a search the different settings that it trains."""
+        """Trials of an ablation or evaluation; for a search the different settings that it trains."""
         if self.search is not None:
             return self.search.n_trials
-        return len(self.arms) * len(self.seeds) * len(self.folds) * len(self.cell_types)
+        n_kinds = sum(arm.runs_on(cell_type) for arm in self.arms for cell_type in self.cell_types)
+        return n_kinds * len(self.seeds) * len(self.folds)
 
     def arm(self, name: str) -> Arm:
         """The arm of that name.

@@ -66,14 +66,18 @@ class StudyRun:
 
 
 def fetch_study(tracking_uri: str, study: str) -> StudyRun:
-    """The launch of a study that was opened last.
+    """The launch of a study that was opened last, or the one that is asked for.
+
+    Args:
+        tracking_uri: address of the store.
+        study: its name, or `NAME@RUN` for the launch whose parent run's id starts with RUN.
 
     Raises:
-        TrackingError: the store cannot be reached, or has no such study.
+        TrackingError: the store cannot be reached, or has no such study or launch.
     """
     uri = absolute(tracking_uri)
     with naming_the_store(uri):
-        return _last_launch(_reading_client(uri), uri, study)
+        return _launch(_reading_client(uri), uri, study)
 
 
 def fetch_trials(tracking_uri: str, study: str, *, parent_run_id: str | None = None) -> pd.DataFrame:
@@ -81,8 +85,8 @@ def fetch_trials(tracking_uri: str, study: str, *, parent_run_id: str | None = N
 
     Args:
         tracking_uri: address of the store.
-        study: its name.
-        parent_run_id: run of the launch; None for the one opened last.
+        study: its name, or `NAME@RUN` as for `fetch_study`.
+        parent_run_id: run of the launch; None for the one that `study` names.
 
     Raises:
         TrackingError: the store cannot be reached, or has no such study.
@@ -90,7 +94,7 @@ def fetch_trials(tracking_uri: str, study: str, *, parent_run_id: str | None = N
     uri = absolute(tracking_uri)
     with naming_the_store(uri):
         client = _reading_client(uri)
-        launch = _last_launch(client, uri, study)
+        launch = _launch(client, uri, study)
         parent = parent_run_id or launch.run_id
         wanted = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
         return trials_table(_all_runs(client, launch.experiment_id, wanted))
@@ -128,7 +132,8 @@ def _reading_client(uri: str) -> MlflowClient:
     return connect(uri)
 
 
-def _last_launch(client: MlflowClient, uri: str, study: str) -> StudyRun:
+def _launch(client: MlflowClient, uri: str, asked: str) -> StudyRun:
+    study, _, run = asked.partition("@")
     experiment = client.get_experiment_by_name(study)
     if experiment is None or experiment.lifecycle_stage != "active" or "prism.study" not in experiment.tags:
         known = [item.name for item in _experiments(client) if "prism.study" in item.tags]
@@ -139,7 +144,12 @@ def _last_launch(client: MlflowClient, uri: str, study: str) -> StudyRun:
     if not launches:
         fault = Fault(f"tracking store {redact(uri)}", f"study {study!r} was never launched", "run it first")
         raise TrackingError(str(fault), [fault])
-    last = max(launches, key=lambda run: (run.data.tags.get(OPENED_TAG, ""), run.info.start_time))
+    candidates = [launch for launch in launches if launch.info.run_id.startswith(run)]
+    if not candidates:
+        runs = ", ".join(sorted(launch.info.run_id[:8] for launch in launches))
+        fault = Fault(f"tracking store {redact(uri)}", f"study {study!r} has no launch {run!r}", f"it has {runs}")
+        raise TrackingError(str(fault), [fault])
+    last = max(candidates, key=lambda run: (run.data.tags.get(OPENED_TAG, ""), run.info.start_time))
     return StudyRun(
         header=header_of(last.data.tags),
         run_id=last.info.run_id,

@@ -40,7 +40,7 @@ class StudyHeader:
         question: what the study asks.
         claim: what its source says about it; may be empty.
         source: paper section or address of that claim; may be empty.
-        kind: `ablation` compares arms, `search` looks for good settings.
+        kind: `ablation` compares arms, `evaluation` gives trained models other input, `search` looks for good settings.
         baseline: arm that the others are compared with; None where there is none.
         arms: their names in the order of the study file.
         metric: what is compared, `split/name`, for example `test/mse`.
@@ -54,6 +54,8 @@ class StudyHeader:
         command: how to repeat the study.
         benchmark: name of the published benchmark whose data and labels these are, for example `geneexp`;
             None for any other data. Published numbers are shown only where it is theirs.
+        references: arms that are compared with another arm than the baseline, and with which.
+        evaluated_on: arms whose models are evaluated on another cell type than they are trained on, and on which.
         expectations: claims to be judged.
         tags: more tags of the parent run, for example the commit; trials of the study get them too.
     """
@@ -62,7 +64,7 @@ class StudyHeader:
     question: str
     claim: str
     source: str
-    kind: Literal["ablation", "search"]
+    kind: Literal["ablation", "evaluation", "search"]
     baseline: str | None
     arms: tuple[str, ...]
     metric: str
@@ -77,8 +79,24 @@ class StudyHeader:
     results_version: int
     command: str
     benchmark: str | None = None
+    references: Mapping[str, str] = field(default_factory=dict)
+    evaluated_on: Mapping[str, str] = field(default_factory=dict)
     expectations: tuple[Expected, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    def reference(self, arm: str) -> str | None:
+        """Arm that an arm is compared with; None for the baseline itself, or where there is none."""
+        found = self.references.get(arm, self.baseline)
+        return None if found == arm else found
+
+    @property
+    def compared_with(self) -> str:
+        """What a difference is a difference from, in words; empty where nothing is compared."""
+        return "its reference arm" if self.references else self.baseline or ""
+
+    def arms_on(self, cell_type: str) -> list[str]:
+        """Arms with trials on a cell type that models are trained on, in order."""
+        return [arm for arm in self.arms if self.evaluated_on.get(arm) != cell_type]
 
     def to_json(self) -> str:
         """The header as one line of JSON."""

@@ -2,8 +2,8 @@
 
 <trial folder>/
   result.json            settings, identity, metrics, cost, versions
-  history.json           every reported metric by step
-  model/                 model.safetensors + config.json
+  history.json           every reported metric by step; empty for an evaluation
+  model/                 model.safetensors + config.json; an evaluation has none: its model is another trial's
   test_predictions.parquet   gene_id, chrom, label, prediction
   checkpoint.pt          while it trains; removed when it is finished
 
@@ -40,10 +40,11 @@ class TrialRecord:
         config: its settings.
         metrics: of the best model: `val/...`, `test/...`, `best_step`.
         n_parameters: trained numbers in the network.
-        cost: `train_s`, `n_workers`, `device`, `host`, `micro_batch` (genes a worker at a time) and
-            `checkpoint_activations`.
+        cost: `train_s`, `n_workers`, `device`, `host`; of a run that trained `micro_batch` (genes a worker at a time)
+            and `checkpoint_activations`, of an evaluation `evaluate_s`.
         versions: of python, torch and prism-ray.
         finished: UTC time in ISO format.
+        trained_trial: id of the trial whose model an evaluation used; None for a run that trained its own.
     """
 
     folder: Path
@@ -57,6 +58,7 @@ class TrialRecord:
     cost: dict[str, Any]
     versions: dict[str, str]
     finished: str
+    trained_trial: str | None = None
 
     def history(self) -> list[dict[str, float]]:
         """Every metric reported while the run trained, as {"step": ..., name: value}."""
@@ -75,7 +77,8 @@ class TrialRecord:
     def files(self) -> dict[str, Path]:
         """Files worth keeping with the run in a tracker, by their path there."""
         model = self.folder / MODEL_NAME
-        names = {f"{MODEL_NAME}/{file.name}": file for file in sorted(model.iterdir())}
+        own = sorted(model.iterdir()) if self.trained_trial is None else []
+        names = {f"{MODEL_NAME}/{file.name}": file for file in own}
         return {**names, PREDICTIONS_NAME: self.folder / PREDICTIONS_NAME, RESULT_NAME: self.folder / RESULT_NAME}
 
 
@@ -95,7 +98,8 @@ def read_record(folder: Path) -> TrialRecord | None:
     if not isinstance(content, dict) or content.pop("schema", None) != RECORD_SCHEMA:
         raise _error(path, "was written by another version of prism-ray")
     expected = {item.name for item in fields(TrialRecord)} - {"folder"}
-    if content.keys() != expected:
+    # Records from before there were evaluations do not say that they are none.
+    if content.keys() | {"trained_trial"} != expected:
         raise _error(path, f"does not hold just {', '.join(sorted(expected))}")
     try:
         config = RunConfig.model_validate_json(json.dumps(content.pop("config")))

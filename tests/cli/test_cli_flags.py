@@ -23,6 +23,7 @@ RESOURCES = {
 
 # `--set` is the one flag that says what is computed: it is recorded, and names another experiment.
 STUDY = {"--smoke", "--set"}
+LAUNCH = {"--store", "--storage", "--tracking-uri", "--max-concurrent", *RESOURCES}
 
 # Frozen: a flag is added here only if it says where or how a command runs. What is computed is in catalogs, studies
 # and configs; `simulate` makes data and `catalog` makes catalogs, so their flags are the settings of these.
@@ -46,8 +47,10 @@ FLAGS: dict[str, set[str]] = {
     "study": set(),
     "study list": {"--json"},
     "study show": {"--json", *STUDY},
-    "run": {"--store", "--storage", "--tracking-uri", "--max-concurrent", *STUDY, *RESOURCES},
-    "report": {"--storage", "--tracking-uri", "--out"},
+    "check": {"--deep", *STUDY, *LAUNCH},
+    "plan": {"--json", *STUDY, *LAUNCH},
+    "run": {*STUDY, *LAUNCH},
+    "report": {"--storage", "--tracking-uri", "--out", "--against", "--mixed"},
     "doctor": {"--json"},
     # A checkpoint of the published implementation does not say all of its settings.
     "import-checkpoint": {"--out", "--signals", "--centre-bp", "--weight-activation", "--average"},
@@ -63,6 +66,8 @@ POSITIONAL = {
     "train": ["config"],
     "predict": ["model"],
     "study show": ["study"],
+    "check": ["study"],
+    "plan": ["study"],
     "run": ["study"],
     "report": ["name"],
     "import-checkpoint": ["checkpoint"],

@@ -22,7 +22,7 @@ from prism_ray.training import recording as record_module
 from prism_ray.training.checkpoint import CHECKPOINT_NAME
 from prism_ray.training.loop import TrainResult, train
 from prism_ray.training.record import RESULT_NAME, TrialRecord, read_record
-from prism_ray.training.recording import write_record
+from prism_ray.training.recording import Identity, write_record
 
 Write = Callable[..., TrialRecord]
 
@@ -41,10 +41,7 @@ def write(config: RunConfig, arrays: GeneArrays, result: TrainResult) -> Write:
             folder,
             given,
             arrays,
-            config,
-            trial_id="0123456789abcdef",
-            data_digest="d" * 64,
-            results_version=1,
+            Identity(config, "0123456789abcdef", "d" * 64, 1),
             n_workers=2,
             device=torch.device("cpu"),
         )
