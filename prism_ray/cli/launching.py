@@ -64,7 +64,7 @@ def launch_settings(args: argparse.Namespace) -> StudySettings:
     Raises:
         InputError: what cannot be, with all reasons.
     """
-    storage = workspace(args.storage, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
+    storage = workspace_folder(args)
     from prism_ray.distributed.launch import StudySettings
     from prism_ray.tracking import resolve_tracking_uri
 
@@ -89,6 +89,11 @@ def say_study(study: Study) -> None:
             f"replaced: {study.overrides_text}; results are kept apart from {study.path.stem}'s, as {study.name}",
             file=sys.stderr,
         )
+
+
+def workspace_folder(args: argparse.Namespace) -> Path:
+    """Absolute folder of the workspace that the flags name; see `workspace`."""
+    return workspace(args.storage, args.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"))
 
 
 def workspace(given: Path | None, tracking_uri: str | None) -> Path:

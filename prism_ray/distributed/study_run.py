@@ -7,25 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from itertools import product
 
-import prism_ray.store
 from prism_ray.distributed.driver import only_driver
-from prism_ray.distributed.evaluation import read_run
 from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
+from prism_ray.distributed.launch_checks import check_launch
 from prism_ray.distributed.networks import network_lines
 from prism_ray.distributed.progress import Progress
-from prism_ray.distributed.run_check import run_faults
 from prism_ray.distributed.stop_request import clear_stop, signals_stop
 from prism_ray.distributed.study_ablation import run_ablation
 from prism_ray.distributed.study_search import run_search
-from prism_ray.errors import ConfigError, FaultList
 from prism_ray.metrics import direction_of
 from prism_ray.store import Store
 from prism_ray.study.finalists import BASELINE_ARM
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.study.spec import Study
-from prism_ray.study.store_check import check_against_store
 from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, source_tags
 
 RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {
@@ -76,20 +71,6 @@ def override_tags(study: Study) -> dict[str, str]:
     return {"prism.overrides": json.dumps(study.overrides, sort_keys=True)} if study.overrides else {}
 
 
-def check_launch(study: Study, settings: StudySettings) -> Store:
-    """Refuse what cannot run, before anything is started or written; the study's store, opened.
-
-    Raises:
-        InputError: with all reasons of the first kind of check that fails.
-    """
-    backend = settings.backend
-    store = prism_ray.store.open(settings.store)
-    check_against_store(study, store)
-    _check_batches(study, store, settings)
-    backend.check(settings.resources, settings.loading, settings.address)
-    return store
-
-
 def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str, str]) -> StudyHeader:
     """What the run of a study says about it."""
     direction = direction_of(study.report_metric)
@@ -125,25 +106,3 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
         n_proposals=search.n_trials if search is not None else None,
         finalist_seeds=finalists.seeds if finalists is not None else (),
     )
-
-
-def _check_batches(study: Study, store: Store, settings: StudySettings) -> None:
-    """Refuse batches that a fold's genes do not fill or the workers cannot share, with all reasons together."""
-    faults = FaultList()
-    if settings.max_concurrent is not None and settings.max_concurrent < 1:
-        faults.add("--max-concurrent", f"{settings.max_concurrent} trials at once", "use 1 or more, or leave it out")
-    configs = {(arm.config.training.batch_size, arm.config.evaluation.cell_type): arm.config for arm in study.arms} or {
-        (0, ""): study.baseline
-    }
-    found = [
-        fault
-        for config, cell_type, fold in product(configs.values(), study.cell_types, study.folds)
-        for fault in run_faults(
-            read_run(study.with_place(config, study.seeds[0], fold, cell_type)),
-            store,
-            settings.resources.n_workers,
-            str(study.path),
-        )
-    ]
-    faults.extend(dict.fromkeys(found))
-    faults.raise_if_any(ConfigError)

@@ -27,7 +27,7 @@ from prism_ray.training.checkpoint import RunState, load_state, save_state
 from prism_ray.training.collectives import any_worker, take_from_first
 from prism_ray.training.evaluate import evaluate_rows
 from prism_ray.training.gradients import N_LOSSES, GradientStep
-from prism_ray.training.order import TrainingOrder
+from prism_ray.training.order import TrainingOrder, steps_between_validations
 from prism_ray.training.preemption import RunInterruptedError, termination_noticed
 from prism_ray.training.reporter import NullReporter, Placement, Reporter, RunStoppedError
 from prism_ray.training.schedule import learning_rate
@@ -134,7 +134,7 @@ def _train_steps(run: _Run, shares: Iterator[GeneArrays], folder: Path | None, t
     """All steps that are left, with their reports, validations and checkpoints."""
     config, placement = run.config, run.placement
     n_steps = config.training.n_steps
-    validate_every = max(1, round(config.training.validate_every_epochs * run.order.steps_per_epoch))
+    validate_every = steps_between_validations(config, run.order.steps_per_epoch)
     report_every = max(1, n_steps // _REPORTS_A_RUN)
     while run.step < n_steps:
         started = time.perf_counter()

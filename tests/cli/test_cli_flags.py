@@ -23,6 +23,7 @@ RESOURCES = {
 
 # `--set` is the one flag that says what is computed: it is recorded, and names another experiment.
 STUDY = {"--smoke", "--set"}
+LAUNCH = {"--store", "--storage", "--tracking-uri", "--max-concurrent", "--search-database", *RESOURCES}
 
 # Frozen: a flag is added here only if it says where or how a command runs. What is computed is in catalogs, studies
 # and configs; `simulate` makes data and `catalog` makes catalogs, so their flags are the settings of these.
@@ -46,13 +47,12 @@ FLAGS: dict[str, set[str]] = {
     "study": set(),
     "study list": {"--json"},
     "study show": {"--json", *STUDY},
-    "run": {"--store", "--storage", "--tracking-uri", "--max-concurrent", "--search-database", *STUDY, *RESOURCES},
+    "check": {"--deep", *STUDY, *LAUNCH},
+    "plan": {"--json", *STUDY, *LAUNCH},
+    "run": {*STUDY, *LAUNCH},
     "status": {"--storage", "--json"},
-    "resume": {"--store", "--storage", "--tracking-uri", "--max-concurrent", "--search-database", *RESOURCES},
-    "retry": {
-        *("--failed", "--store", "--storage", "--tracking-uri", "--max-concurrent", "--search-database"),
-        *RESOURCES,
-    },
+    "resume": {*LAUNCH},
+    "retry": {"--failed", *LAUNCH},
     "cancel": {"--storage", "--tracking-uri", "--wait"},
     "sync": {"--storage", "--tracking-uri"},
     "report": {"--storage", "--tracking-uri", "--out", "--against", "--mixed"},
@@ -71,6 +71,8 @@ POSITIONAL = {
     "train": ["config"],
     "predict": ["model"],
     "study show": ["study"],
+    "check": ["study"],
+    "plan": ["study"],
     "run": ["study"],
     "status": ["name"],
     "resume": ["name"],
