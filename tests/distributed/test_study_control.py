@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,8 @@ class DiesAt:
         if step == 5:
             raise Killed
 
-    def validated(self, metrics: Mapping[str, float], step: int) -> None: ...
+    def validated(self, metrics: Mapping[str, float], step: int, history: Sequence[Mapping[str, float]]) -> bool:
+        return False
 
 
 def test_steps_that_a_dead_process_had_not_told_are_told(make_study: MakeStudy, here: StudySettings) -> None:
