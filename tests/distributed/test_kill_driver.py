@@ -32,6 +32,9 @@ from tests.distributed.killing import (
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
+AGENTS = ("ray::DashboardA", "ray::RuntimeEnv")
+
+
 def start(command: list[str], output: Path) -> subprocess.Popen[bytes]:
     """A driver in a process group of its own, as a terminal would start it."""
     with output.open("a") as file:
@@ -55,9 +58,14 @@ def test_it_is_killed_then_interrupted_then_ends(simulated_store: Path, tmp_path
         time.sleep(choice.uniform(0, 1.5))
         others = psutil.Process(driver.pid).children(recursive=True)
         killed += [(folder, saved_step(folder)) for folder, _ in running(settings.storage)]
+        # Ray 2.60 leaves these two behind, idle, where the driver of a local cluster is killed (docs/log.md).
+        agents = [one for one in others if one.name().startswith(AGENTS)]
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-        wait_until(lambda: not any(is_live(one.pid) for one in others), "its cluster is gone", 60)
+        working = [one for one in others if one not in agents]
+        wait_until(lambda: not any(is_live(one.pid) for one in working), "its cluster is gone", 60)
+        for one in agents:
+            one.kill()
 
         driver = start(command, output)
         wait_until(lambda: len(running(settings.storage)) == 2 and is_again(settings.storage), "trials run again", 120)
