@@ -95,6 +95,21 @@ def read_document(path: Path, error: type[PrismRayError]) -> Document:
     return Document(path, data, lines)
 
 
+def read_value(text: str) -> Any:
+    """A scalar or a list of scalars as YAML reads it, lists as tuples.
+
+    Raises:
+        ValueError: it is not YAML, or something else; the message goes on from the text.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        raise ValueError(f"is not valid YAML ({getattr(problem, 'problem', None) or problem})") from None
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value)):
+        raise ValueError("is neither a single value nor a list of them")
+    return lists_to_tuples(value)
+
+
 def _index_lines(node: yaml.Node, place: Place, lines: dict[Place, int], faults: FaultList, path: Path) -> None:
     lines[place] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):

@@ -58,6 +58,10 @@ class CheckpointError(InputError):
     """A model folder or a checkpoint that cannot be used."""
 
 
+class BusyError(InputError):
+    """Something that another process works on, so that this one must not."""
+
+
 class TrackingError(PrismRayError):
     """A tracking store that cannot be reached, or does not hold what was asked for."""
 

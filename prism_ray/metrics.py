@@ -86,6 +86,12 @@ METRICS: dict[str, MetricInfo] = {
 }
 """Every metric by its name without the split: `test/mse` is `mse` on the test genes."""
 
+COSTS: dict[str, str] = {
+    "cost/train_s": "seconds in training steps, on the machine that trained; over all attempts",
+    "cost/n_parameters": "trained numbers in the network",
+}
+"""What a run costs, by its whole name; of each, less is better."""
+
 
 def regression_metrics(prediction: ArrayLike, label: ArrayLike) -> dict[str, float]:
     """Every metric of `METRICS` by name.
@@ -101,7 +107,9 @@ def regression_metrics(prediction: ArrayLike, label: ArrayLike) -> dict[str, flo
 
 
 def direction_of(metric: str) -> Direction | None:
-    """Direction of a metric named `split/name`, or None where the table does not hold it."""
+    """Direction of a metric named `split/name` or of a cost, or None where neither table holds it."""
+    if metric in COSTS:
+        return "minimize"
     info = METRICS.get(metric.rsplit("/", 1)[-1])
     return info.direction if info else None
 

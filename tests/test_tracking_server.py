@@ -25,14 +25,14 @@ from tests.tracking_support import STUDY, fresh_store, trial_header
 START_TIMEOUT_S = 120
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @contextmanager
-def _server(folder: Path, port: int) -> Iterator[None]:
+def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """The server on a port, in a process group of its own that is killed at the end."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
@@ -41,9 +41,10 @@ def _server(folder: Path, port: int) -> Iterator[None]:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
         _wait_until_healthy(process, port, folder / "server.log")
-        yield
+        yield process
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -64,13 +65,13 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, output: Pat
 def test_a_study_over_http_survives_a_restart_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh_store(tmp_path)
     monkeypatch.setattr(module, "_FIRST_WAIT_S", 0.0)
-    port = _free_port()
+    port = free_port()
     uri = f"http://127.0.0.1:{port}"
     tracker = MlflowTracker(uri)
     journal = tmp_path / "journal.jsonl"
     weights = tmp_path / "weights.bin"
     weights.write_bytes(b"weights")
-    with _server(tmp_path, port):
+    with mlflow_server(tmp_path, port):
         parent = tracker.open_study(STUDY, {"study.yaml": "question: ...\n"})
         logs = [tracker.open_trial(parent, trial_header(arm, seed)) for arm in STUDY.arms for seed in STUDY.seeds]
         for index, log in enumerate(logs[:3]):
@@ -84,7 +85,7 @@ def test_a_study_over_http_survives_a_restart_of_the_server(tmp_path: Path, monk
     assert time.monotonic() - started < 15
     with pytest.raises(TrackingError, match=f"{uri}: cannot be reached"):
         fetch_study(uri, STUDY.name)
-    with _server(tmp_path, port):
+    with mlflow_server(tmp_path, port):
         last.log_files({"model/weights.bin": weights})
         last.finish("FINISHED")
         assert not journal.exists()

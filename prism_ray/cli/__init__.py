@@ -13,11 +13,47 @@ import sys
 from collections.abc import Sequence
 
 import prism_ray
-from prism_ray.cli import build, catalog, doctor, import_checkpoint, predict, report, run, simulate, store, train
+from prism_ray.cli import (
+    build,
+    cancel,
+    catalog,
+    check,
+    doctor,
+    import_checkpoint,
+    plan,
+    predict,
+    report,
+    resume,
+    run,
+    simulate,
+    status,
+    store,
+    study,
+    sync,
+    train,
+)
 from prism_ray.errors import PrismRayError, TrainingError
 
 DONE, SOME_FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
-_COMMANDS = (simulate, catalog, build, store, train, predict, run, report, import_checkpoint, doctor)
+_COMMANDS = (
+    simulate,
+    catalog,
+    build,
+    store,
+    train,
+    predict,
+    study,
+    check,
+    plan,
+    run,
+    status,
+    resume,
+    cancel,
+    sync,
+    report,
+    import_checkpoint,
+    doctor,
+)
 
 
 def make_parser() -> argparse.ArgumentParser:

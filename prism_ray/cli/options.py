@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prism_ray.distributed.resources import TrialResources
+
+
+def add_storage(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that says in which workspace a study was run."""
+    parser.add_argument("--storage", type=Path, help="folder that the study was run with (default ./results)")
 
 
 def add_resources(parser: argparse.ArgumentParser) -> None:

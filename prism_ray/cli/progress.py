@@ -4,41 +4,64 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
 
-_SHOWN = "test/mse"
+from prism_ray.cli.words import duration_text
+
+if TYPE_CHECKING:
+    from prism_ray.distributed.study_status import TrialStatus
+
+_LOOK_S = 5.0
+"""Least time between two looks at the folders of the running trials, for the time that is left."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What of a trial is shown.
+
+    Attributes:
+        metric: what the study chooses by, on validation genes.
+        direction: whether less or more of it is better.
+        report_metric: what its report compares.
+        workers: of each trial.
+        look: status of the running trial of a label, None where nothing is known of it.
+    """
+
+    metric: str
+    direction: str
+    report_metric: str
+    workers: int = 1
+    look: Callable[[str], TrialStatus | None] = lambda label: None
 
 
 class StudyProgress:
     """Says what happens to the trials of a study; use it as a context."""
 
-    def __init__(self) -> None:
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            _LeftColumn(self._left_text),
             console=self._console,
             disable=not self._console.is_terminal,
         )
         self._task: TaskID | None = None
         self._started: dict[str, float] = {}
+        self._running: dict[str, None] = {}
+        self._took: list[float] = []
         self._n_trials = self._n_done = self._n_failed = 0
-        self._best: float | None = None
+        self._best: tuple[float, str] | None = None
+        self._left = ""
+        self._looked = -math.inf
 
     def __enter__(self) -> StudyProgress:
         self._bar.start()
@@ -54,43 +77,116 @@ class StudyProgress:
 
     def begin(self, n_trials: int, n_found: int) -> None:
         """Show how much there is to do."""
-        self._n_trials, self._n_done = n_trials, n_found
+        self._n_trials, self._n_done, self._n_failed = n_trials, n_found, 0
+        self._took.clear()  # of a search's proposals, which say nothing of its finalists
         kept = f", {n_found} of them finished before" if n_found else ""
         self._console.print(f"{n_trials} trials{kept}")
+        if self._task is not None:
+            self._bar.remove_task(self._task)
         self._task = self._bar.add_task("trials", total=n_trials, completed=n_found)
 
     def started(self, label: str) -> None:
         """Show what runs now."""
         again = " again" if label in self._started else ""
         self._started[label] = time.monotonic()
+        self._running[label] = None
         if not self._console.is_terminal:
             self._console.print(f"         {label} started{again}", markup=False)
+        self._update()
 
     def finished(self, label: str, metrics: Mapping[str, Any]) -> None:
         """Show what a trial came to and how many are left."""
+        took = self._end(label)
+        self._took.append(took)
         self._n_done += 1
-        value = float(metrics.get(_SHOWN, "nan"))
-        if not math.isnan(value):
-            self._best = value if self._best is None else min(value, self._best)
-        self._say(f"{label} finished in {self._seconds(label):.0f} s: {_SHOWN} {value:.4f}")
+        shown = self._shown
+        value = float(metrics.get(shown.metric, "nan"))
+        sign = 1.0 if shown.direction == "minimize" else -1.0
+        if math.isfinite(value) and (self._best is None or sign * value < sign * self._best[0]):
+            self._best = value, label
+        values = ", ".join(
+            f"{name} {float(metrics.get(name, 'nan')):.4f}"
+            for name in dict.fromkeys((shown.metric, shown.report_metric))
+        )
+        self._say(f"{label} finished in {took:.0f} s: {values}")
+
+    def pruned(self, label: str, how: str) -> None:
+        """Show that a search stopped a trial."""
+        took = self._end(label)
+        self._n_done += 1
+        self._say(f"{label} pruned after {took:.0f} s: {how}")
+
+    def remark(self, text: str) -> None:
+        """Show a line."""
+        self._console.print(text, markup=False)
 
     def failed(self, label: str, reason: str) -> None:
         """Show that a trial failed, and why."""
+        took = self._end(label)
         self._n_failed += 1
-        self._say(f"{label} FAILED after {self._seconds(label):.0f} s: {reason}")
+        self._say(f"{label} FAILED after {took:.0f} s: {reason}")
 
     def interrupted(self, label: str, reason: str) -> None:
         """Show that a trial ended before its end with nothing wrong, and why."""
+        self._end(label)
         self._console.print(f"         {label} interrupted: {reason}", markup=False)
 
-    def _seconds(self, label: str) -> float:
+    def _end(self, label: str) -> float:
+        """Seconds since the trial was started."""
+        self._running.pop(label, None)
         now = time.monotonic()
         return now - self._started.get(label, now)
 
     def _say(self, text: str) -> None:
         n_over = self._n_done + self._n_failed
         self._console.print(f"[{n_over:3d}/{self._n_trials}] {text}", markup=False)
+        if not self._console.is_terminal:
+            line = ", ".join(part for part in (self._counts(), self._left_text()) if part)
+            self._console.print(f"         {line}", markup=False)
+        self._update()
+
+    def _counts(self) -> str:
+        """Counts and the best so far."""
+        parts = [f"{self._n_done} done", f"{len(self._running)} running"]
+        if self._n_failed:
+            parts.append(f"{self._n_failed} failed")
+        if self._best is not None:
+            parts.append(f"best {self._shown.metric} {self._best[0]:.4f} ({self._best[1]})")
+        return ", ".join(parts)
+
+    def _update(self) -> None:
         if self._task is not None:
-            running = "trials" if self._best is None else f"best {self._best:.4f}"
-            failed = f", {self._n_failed} failed" if self._n_failed else ""
-            self._bar.update(self._task, completed=n_over, description=running + failed)
+            self._bar.update(self._task, completed=self._n_done + self._n_failed, description=self._counts())
+
+    def _left_text(self) -> str:
+        """How long the rest takes, in words; looked at anew now and then."""
+        if not self._running:
+            return ""
+        if time.monotonic() - self._looked >= _LOOK_S:
+            self._looked = time.monotonic()
+            left_s = self._time_left()
+            self._left = "" if left_s is None else f"about {duration_text(left_s)} left"
+        return self._left
+
+    def _time_left(self) -> float | None:
+        from prism_ray.distributed.study_status import TrialStatus, time_left
+
+        workers = self._shown.workers
+        ended = [TrialStatus("", "", "done", 0, 0, train_s=took * workers) for took in self._took]
+        now = time.monotonic()
+        running = []
+        for label in list(self._running):
+            seen = self._shown.look(label)
+            for_s = now - self._started[label]
+            running.append(TrialStatus("", label, "running", 0, 0, for_s=for_s, left_s=seen.left_s if seen else None))
+        n_waiting = self._n_trials - self._n_done - self._n_failed - len(running)
+        return time_left([*ended, *running], max(0, n_waiting), workers)
+
+
+class _LeftColumn(ProgressColumn):
+    def __init__(self, text: Callable[[], str]) -> None:
+        super().__init__()
+        self._text = text
+
+    def render(self, task: Task) -> Text:
+        return Text(self._text())

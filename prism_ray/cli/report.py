@@ -19,12 +19,18 @@ def add_parser(subparsers: Any) -> None:
         description="Compare the arms of a study, or the best trials of a search: prints the table, writes a page "
         "that works offline, and keeps both with the study's run in MLflow.",
     )
-    parser.add_argument("name", metavar="NAME", help="name of the study")
+    parser.add_argument("name", metavar="NAME", help="name of the study, or NAME@RUN for an earlier launch")
     parser.add_argument("--storage", type=Path, help="folder that the study was run with (default ./results)")
     parser.add_argument(
         "--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else the SQLite file in the storage folder)"
     )
     parser.add_argument("--out", type=Path, help="folder to write into (default: reports/NAME in the storage folder)")
+    parser.add_argument(
+        "--against", metavar="OTHER", help="another study, or a launch of this one as NAME@RUN: compare their arms"
+    )
+    parser.add_argument(
+        "--mixed", action="store_true", help="compare --against although the data or the results version differ"
+    )
     parser.set_defaults(command=run)
 
 
@@ -35,12 +41,25 @@ def run(args: argparse.Namespace) -> int:
 
     storage = (args.storage or Path("results")).absolute()
     uri = resolve_tracking_uri(args.tracking_uri, storage)
-    result = write_report(uri, args.name, args.out or storage / "reports" / args.name)
+    out = args.out or storage / "reports" / args.name.partition("@")[0]
+    if args.against is not None:
+        return _compare(uri, args, out)
+    result = write_report(uri, args.name, out)
     if sys.stdout.isatty():
         _print_for_people(result)
     else:
         print(result.text)
         print(f"\nreport: {result.html}")
+    return 0
+
+
+def _compare(uri: str, args: argparse.Namespace, out: Path) -> int:
+    from prism_ray.report.against import compare_studies, write_comparison
+
+    comparison = compare_studies(uri, args.name, args.against, mixed=args.mixed)
+    print(comparison.text)
+    for file in write_comparison(comparison, out):
+        print(f"written: {file}")
     return 0
 
 

@@ -58,5 +58,8 @@ class Backend(Protocol):
             InputError: it cannot hold a trial or its genes; with what to do.
         """
 
+    def node_is_lost(self, node: str) -> bool:
+        """Whether the node of that id, which ran a trial, is gone: what died with it is no failure of the trial."""
+
     def run(self, work: Work) -> None:
         """Run proposals until the queue has no more. Trials that fail do not stop the others."""

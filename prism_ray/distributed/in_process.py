@@ -51,6 +51,10 @@ class InProcessBackend:
         """One trial at a time, in this process."""
         yield 1, Loading("process")
 
+    def node_is_lost(self, node: str) -> bool:
+        """Never: there are no nodes."""
+        return False
+
     def run(self, work: Work) -> None:
         """Run proposals in turn; the queue hears of them as it does from Tune."""
         n_started = 0

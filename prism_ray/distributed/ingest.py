@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import prism_ray.store
 from prism_ray.config import DataConfig
+from prism_ray.distributed.projections import projection_key
 from prism_ray.errors import PrismRayError
 from prism_ray.store import GeneArrays
 
@@ -64,11 +64,6 @@ class _NodeCache:
     def n_decoded(self) -> int:
         """How often a projection was decoded: once a kind, as long as it is not pushed out by others."""
         return self._n_decoded
-
-
-def projection_key(data: DataConfig) -> str:
-    """What decides the arrays of a projection: equal for runs that differ in their fold alone."""
-    return json.dumps(data.model_dump(mode="json", exclude={"fold"}), sort_keys=True)
 
 
 def node_cache(store: Path, digest: str, node_id: str) -> Any:

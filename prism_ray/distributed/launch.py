@@ -3,13 +3,15 @@
 Folders of a workspace (`storage`), which every node must see:
 
     <storage>/trials/<trial id>/     the record of a trial; shared by all studies that contain it
-    <storage>/studies/<study>/       scratch of the engine, and the searcher's database
+    <storage>/studies/<study>/       driver.json while it runs, stop.json, scratch, the searcher's database
     <storage>/mlflow.db, mlartifacts/   default tracking store
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,16 +19,38 @@ from ray.tune.search import Searcher
 
 from prism_ray.config import RunConfig
 from prism_ray.distributed.backend import Backend, Work
+from prism_ray.distributed.budget_watch import BudgetWatch, used_gpu_hours
+from prism_ray.distributed.failures import read_failure
+from prism_ray.distributed.launch_note import MoreTrials
+from prism_ray.distributed.launch_noting import NotedTasks, note_launch
 from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.trial import TaskSource, TrialTask, read_failure, task_label
+from prism_ray.distributed.retries import RetryPolicy
+from prism_ray.distributed.stop_request import StopRequest, StopWatch, read_stop
+from prism_ray.distributed.trial import TaskSource, TrialTask, failed_for_good, publish_record, task_label
 from prism_ray.distributed.trial_queue import TrialQueue
 from prism_ray.distributed.tune import RayBackend
+from prism_ray.distributed.workspace import trial_journals
 from prism_ray.store import Store
 from prism_ray.study.spec import Study, Trial
-from prism_ray.tracking import MlflowTracker, Status
+from prism_ray.tracking import (
+    MlflowTracker,
+    Status,
+    StudyHeader,
+    deliver_journals,
+    fetch_trials,
+    journals_of,
+    process_courier,
+    wait_for_deliveries,
+)
 from prism_ray.training.record import read_record
+
+DELIVERY_S = 20.0
+"""Longest that the end of a launch waits for what this process has to deliver to the tracker."""
+_GRACE_S = 2.0
+"""The same for trials' processes. Ray ends them with their last trial, in the middle of a delivery too: what is in
+their journals then is delivered from here."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,9 @@ class StudySettings:
         source_folder: folder whose git commit the runs carry.
         command: how to repeat the study.
         backend: what runs the trials.
+        study_file: file that the study is from, where it was read from a copy.
+        retry: how often a trial is started again whose process died.
+        search_database: searcher's database, see `open_storage`; None for a journal in the study's folder.
     """
 
     store: Path
@@ -56,6 +83,13 @@ class StudySettings:
     source_folder: Path = field(default_factory=Path.cwd)
     command: str = ""
     backend: Backend = field(default_factory=RayBackend)
+    study_file: Path | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    search_database: str | None = None
+
+    def study_folder(self, study: str) -> Path:
+        """Folder of a study in the workspace, by its name."""
+        return self.storage / "studies" / study
 
 
 @dataclass(frozen=True)
@@ -67,8 +101,10 @@ class StudyOutcome:
         n_trials: trials that the study has.
         n_found: of them finished before this launch.
         n_finished: of them finished now, those found included.
+        n_pruned: of them stopped by their search, which is an outcome as well.
         failures: reason by label of each trial that failed.
-        left: labels of the trials that are neither finished nor failed: the launch ended before them.
+        repeating: labels of those that failed in a way that would repeat itself: they are not run again unasked.
+        stop: why the launch ended before all trials had; None where it did not.
         tracking_uri, parent_run_id: where to compare.
     """
 
@@ -77,16 +113,35 @@ class StudyOutcome:
     n_found: int
     n_finished: int
     failures: dict[str, str]
-    left: tuple[str, ...]
+    repeating: tuple[str, ...]
+    stop: StopRequest | None
     tracking_uri: str
     parent_run_id: str
+    n_pruned: int = 0
+
+    @property
+    def n_left(self) -> int:
+        """Trials that are neither finished nor failed."""
+        return self.n_trials - self.n_finished - self.n_pruned - len(self.failures)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the launch was told to end before all its trials had."""
+        return self.stop is not None and self.n_left > 0
 
     @property
     def status(self) -> Status:
         """Status of the study's run."""
-        if self.left:
+        if self.is_stopped:
             return "KILLED"
         return "FINISHED" if not self.failures else "FAILED"
+
+    @property
+    def exit_code(self) -> int:
+        """0 all trials are finished; 1 some failed, or a budget is used up; 130 stopped by somebody, and resumable."""
+        if self.stop is not None and self.is_stopped and self.stop.kind == "user":
+            return 130
+        return 0 if self.status == "FINISHED" else 1
 
 
 @dataclass(frozen=True)
@@ -98,6 +153,7 @@ class TaskMaker:
     parent_run_id: str
     tags: Mapping[str, str]
     loading: Loading = field(default_factory=Loading)
+    launch: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def make(self, trial: Trial) -> TrialTask:
         """Task of a trial."""
@@ -115,6 +171,9 @@ class TaskMaker:
             resources=self.settings.resources,
             tags=self.tags,
             loading=self.loading,
+            launch=self.launch,
+            study_folder=self.settings.study_folder(trial.study),
+            retry=self.settings.retry,
         )
 
 
@@ -129,6 +188,8 @@ class Launch:
         tracker: where it is tracked.
         progress: who is told.
         maker: makes its tasks.
+        header: what the run of the study says.
+        started: when it began, on the monotonic clock.
     """
 
     study: Study
@@ -137,11 +198,33 @@ class Launch:
     tracker: MlflowTracker
     progress: Progress
     maker: TaskMaker
+    header: StudyHeader
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def folder(self) -> Path:
         """Folder of the study in the workspace."""
-        return self.settings.storage / "studies" / self.study.name
+        return self.settings.study_folder(self.study.name)
+
+    def begin(self, tasks: Iterable[TrialTask], n_trials: int, n_found: int, earlier: Sequence[TrialTask] = ()) -> None:
+        """Note the launch in the study's folder, and tell how much there is to do.
+
+        Args:
+            tasks: trials that are known now.
+            n_trials: those that there are, or will be.
+            n_found: of them finished before this launch.
+            earlier: other trials of the study, which have ended: the proposals of a search before its finalists.
+        """
+        note_launch(
+            self.study,
+            self.settings,
+            data_digest=self.store.digest,
+            parent_run_id=self.maker.parent_run_id,
+            tasks=(*earlier, *tasks),
+            n_trials=len(earlier) + n_trials,
+            n_found=len(earlier) + n_found,
+        )
+        self.progress.begin(n_trials, n_found)
 
     def run(
         self,
@@ -149,14 +232,16 @@ class Launch:
         source: Callable[[TaskMaker], TaskSource],
         configs: Iterable[RunConfig],
         *,
+        known: Sequence[TrialTask],
         any_between: bool = False,
-    ) -> None:
-        """Run proposals until there are no more.
+    ) -> dict[str, str]:
+        """Run proposals until there are no more, or the launch is told to end; why trials failed, by trial id.
 
         Args:
             proposals: gives the proposals, as a searcher of Ray Tune.
             source: the source of their tasks, given what makes tasks once it is known how they load.
             configs: runs that between them read every projection that the trials read.
+            known: trials of the study that are known by now, for what earlier launches spent of its budget.
             any_between: see `LoadingRequest`.
         """
         settings, study = self.settings, self.study
@@ -165,41 +250,96 @@ class Launch:
             request, settings.resources, address=settings.address, max_concurrent=settings.max_concurrent
         ) as (n_concurrent, loading):
             tasks = source(replace(self.maker, loading=loading))
-            settings.backend.run(
-                Work(
-                    source=tasks,
-                    each=settings.resources,
-                    queue=TrialQueue(proposals, tasks, self.progress),
-                    n_concurrent=n_concurrent,
-                    scratch=self.folder / f"tune-{self.maker.parent_run_id[:8]}",
-                    objective=study.objective.metric,
-                )
+            watch = StopWatch(self.folder)
+            queue = TrialQueue(
+                proposals,
+                NotedTasks(tasks, MoreTrials(settings.storage, study.name).add),
+                self.progress,
+                retry=settings.retry,
+                stopped=lambda: watch() is not None,
+                node_is_lost=settings.backend.node_is_lost,
             )
+            work = Work(
+                source=tasks,
+                each=settings.resources,
+                queue=queue,
+                n_concurrent=n_concurrent,
+                scratch=self.folder / f"tune-{self.maker.parent_run_id[:8]}",
+                objective=study.objective.metric,
+            )
+            with self._budget(queue, known):
+                settings.backend.run(work)
+            self._deliver()
+        return queue.failures
 
-    def outcome(self, tasks: Iterable[TrialTask], n_found: int) -> StudyOutcome:
+    def track_finished(self, tasks: Iterable[TrialTask]) -> None:
+        """Put finished trials under this study's run that are not there, or not as finished.
+
+        They were trained for another study or under another tracker, or their process died before it had told.
+        """
+        finished = [(task, record) for task in tasks if (record := read_record(task.folder)) is not None]
+        if not finished:
+            return
+        trials = fetch_trials(self.settings.tracking_uri, self.study.name, parent_run_id=self.maker.parent_run_id)
+        there = trials[trials["status"] == "FINISHED"]
+        # A finalist may be the trial of a proposal as well: it has a run as each.
+        tracked = set(zip(there["arm"], there["trial_id"], strict=True))
+        for task, record in finished:
+            if (task.arm, task.trial_id) not in tracked:
+                publish_record(task, record, self.tracker)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Wait for the deliveries to the tracker that are on their way, then deliver what a process left behind."""
+        process_courier().flush(DELIVERY_S)
+        journals = journals_of(trial_journals(self.settings.storage), self.maker.parent_run_id)
+        deliver_journals(wait_for_deliveries(journals, _GRACE_S), self.settings.tracking_uri)
+
+    def _budget(self, queue: TrialQueue, known: Sequence[TrialTask]) -> BudgetWatch:
+        study = self.study
+        counts_gpus = study.budget.gpu_hours is not None
+        return BudgetWatch(
+            study,
+            self.folder,
+            queue,
+            gpus=self.settings.resources.n_workers * self.settings.resources.gpus_per_worker,
+            spent_gpu_hours=used_gpu_hours(known, study.name) if counts_gpus else 0.0,
+            failed_before=frozenset(task.trial_id for task in known if failed_for_good(task)),
+            started=self.started,
+        )
+
+    def outcome(self, tasks: Iterable[TrialTask], n_found: int, failed: Mapping[str, str]) -> StudyOutcome:
         """What became of the study's trials, by their folders.
 
         Args:
             n_found: trials that were finished before this launch.
+            failed: why trials failed in this launch, by trial id; on a full disk their folders cannot say it.
         """
-        failures, left = {}, []
-        n_finished = 0
+        failures: dict[str, str] = {}
+        repeating = []
+        n_finished = n_pruned = 0
+        stop = read_stop(self.folder)
         for task in tasks:
+            failure = read_failure(task.folder)
             if read_record(task.folder) is not None:
                 n_finished += 1
-                continue
-            reason = read_failure(task.folder)
-            if reason is None:
-                left.append(task_label(task))
-            else:
-                failures[task_label(task)] = reason
+            elif task.pruning is not None and task.pruning.pruned(task.folder) is not None:
+                n_pruned += 1
+            elif failure is not None or task.trial_id in failed:
+                failures[task_label(task)] = failed.get(task.trial_id) or str(failure)
+                if failure is not None and failure.repeats:
+                    repeating.append(task_label(task))
+            elif stop is None:
+                failures[task_label(task)] = f"it ended without a record in {task.folder}; see the log of its node"
         return StudyOutcome(
             study=self.study.name,
             n_trials=self.study.n_trials,
             n_found=n_found,
             n_finished=n_finished,
             failures=failures,
-            left=tuple(left),
+            repeating=tuple(repeating),
+            stop=stop,
             tracking_uri=self.settings.tracking_uri,
             parent_run_id=self.maker.parent_run_id,
+            n_pruned=n_pruned,
         )

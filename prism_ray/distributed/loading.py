@@ -13,20 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import numpy as np
 import ray
 
 from prism_ray.config import RunConfig
+from prism_ray.distributed.capacity import check_resources, smallest_of_nodes
 from prism_ray.distributed.ingest import (
     CACHED_PROJECTIONS,
     process_projection,
-    projection_key,
     shared_projection,
     start_node_caches,
 )
-from prism_ray.distributed.resources import TrialResources, check_resources, smallest_of_nodes
+from prism_ray.distributed.projections import gene_bytes, gene_chroms, projection_bytes, projection_key
+from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.runtime import local_cpus, local_object_store_room, ray_runtime, starts_local_cluster
-from prism_ray.distributed.streaming import StreamPlan, StreamSource, gene_bytes, held_bytes, most_batches, piece_bytes
+from prism_ray.distributed.streaming import StreamPlan, StreamSource, held_bytes, most_batches, piece_bytes
 from prism_ray.errors import FaultList, InputError
 from prism_ray.store import Store
 from prism_ray.training.order import TrainingOrder
@@ -92,12 +92,6 @@ def check_loading_name(name: str) -> None:
     if name not in get_args(LoadingAsked):
         faults.add("--loading", f"{name!r} is no way of loading", f"use one of {', '.join(get_args(LoadingAsked))}")
     faults.raise_if_any(InputError)
-
-
-def projection_bytes(store: Store, config: RunConfig) -> int:
-    """Bytes of all genes that a run reads, decoded; no file of the store is read."""
-    n_genes = sum(entry.rows for entry in store.description.files_of(config.data.cell_type))
-    return n_genes * gene_bytes(config.data)
 
 
 def choose_loading(asked: LoadingAsked, cache_bytes: int, room_bytes: int) -> LoadingName:
@@ -204,12 +198,6 @@ def training_order(store: Store, config: RunConfig) -> TrainingOrder:
     """Order of a run's training genes; no file of the store is read."""
     chrom = gene_chroms(store, config.data.cell_type)
     return TrainingOrder.of(config, store.folds.split(config.data.fold, chrom), chrom)
-
-
-def gene_chroms(store: Store, cell_type: str) -> Any:
-    """(N,) chromosome of each gene of a cell type, in store order, by what the store says of its files."""
-    files = store.description.files_of(cell_type)
-    return np.repeat([file.chrom for file in files], [file.rows for file in files])
 
 
 def gene_source(loading: Loading, store: Store, config: RunConfig, n_workers: int, iterator: Any = None) -> GeneSource:

@@ -21,6 +21,12 @@ class Progress(Protocol):
     def finished(self, label: str, metrics: Mapping[str, Any]) -> None:
         """A trial has a record; `metrics` are of its best model."""
 
+    def pruned(self, label: str, how: str) -> None:
+        """A trial was stopped by its search; its outcome is known, and it is not trained on."""
+
+    def remark(self, text: str) -> None:
+        """Something about the launch as a whole that its user should know, a line."""
+
     def failed(self, label: str, reason: str) -> None:
         """A trial failed and is not tried again in this launch."""
 

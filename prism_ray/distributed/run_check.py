@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prism_ray.config import RunConfig
-from prism_ray.distributed.loading import gene_chroms
+from prism_ray.distributed.projections import gene_chroms
 from prism_ray.errors import ConfigError, Fault
 from prism_ray.store import Store
 from prism_ray.training.loop import split_faults

@@ -27,7 +27,7 @@ _ATTEMPTS_VARIABLE = "RAY_gcs_server_port_wait_time_s"
 
 # Set for drivers and workers alike. The first quiets a watcher that needs a cloud's metadata service. The last keeps
 # PyTorch's idle threads from spinning for milliseconds on the cores that the compiled kernels' threads want next.
-_WORKER_ENVIRONMENT = {
+WORKER_ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -87,13 +87,13 @@ def ray_runtime(
     if ray.is_initialized():
         yield
         return
-    for name, value in _WORKER_ENVIRONMENT.items():
+    for name, value in WORKER_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     target = _target(address)
     quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
     # Ray refuses a variable that the job's submitter set already.
     given = job_env_vars()
-    environment = {"env_vars": {name: value for name, value in _WORKER_ENVIRONMENT.items() if name not in given}}
+    environment = {"env_vars": {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in given}}
     if target is not None:
         check_address(address)
         _join(target, runtime_env=environment, **quiet)

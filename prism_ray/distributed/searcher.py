@@ -10,58 +10,38 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from prism_ray.distributed.search_database import IDENTITY_KEY, SETTLED, SearchCounts, SearchDatabase
 from prism_ray.distributed.spaces import ask_values
+from prism_ray.distributed.warm_start import WarmStart
 from prism_ray.errors import ConfigError
+from prism_ray.study.finalists import Outcome
 from prism_ray.study.identity import trial_id as identity_of
 from prism_ray.study.space import Scalar
-from prism_ray.study.spec import Search, Study
+from prism_ray.study.spec import Study
 
 FAILURE_KEY = "failure"
-"""Key of a trial's last result: why it failed, or empty where it reached its end. Earlier results lack it."""
+"""Key of a trial's last result: why it failed, or empty where it did not. A trial that was interrupted has none."""
 
-IDENTITY_KEY = "prism.trial_id"
-"""Attribute of an Optuna trial: the identity of its run."""
+PRUNED_KEY = "pruned"
+"""Key of the last result of a trial that its search stopped before its end: how, in words. Other results lack it."""
+
+CURVE_KEY = "curve"
+"""Beside `PRUNED_KEY`: (steps, value) of each rung at which the trial was judged."""
 
 _MAX_REPEATS = 50
 """Proposals in a row that were all trained before, after which a space counts as exhausted."""
 
-_PREFERENCE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-
 _log = logging.getLogger(__name__)
-
-
-def open_storage(location: str | Path) -> BaseStorage:
-    """Optuna's database at a place.
-
-    Args:
-        location: a `.journal` file (on any shared folder), a `.db` file (SQLite, one machine) or a database URL.
-
-    Raises:
-        ConfigError: none of these.
-    """
-    if isinstance(location, str) and "://" in location:
-        return RDBStorage(location)
-    path = Path(location).absolute()
-    if path.suffix not in (".journal", ".db"):
-        raise ConfigError(f"{location}: is no searcher's database; use a .journal file, a .db file or a database URL")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return (
-        JournalStorage(JournalFileBackend(str(path))) if path.suffix == ".journal" else RDBStorage(f"sqlite:///{path}")
-    )
 
 
 @dataclass
@@ -70,7 +50,6 @@ class _Running:
 
     trial: optuna.Trial
     identity: str
-    steps: set[int] = field(default_factory=set)
     followers: list[optuna.Trial] = field(default_factory=list)
 
 
@@ -89,42 +68,52 @@ class StudySearcher(Searcher):  # type: ignore[misc]
     """
 
     def __init__(self, study: Study, storage: str | Path, data_digest: str) -> None:
-        mode = "min" if study.objective.direction == "minimize" else "max"
-        super().__init__(metric=study.objective.metric, mode=mode)
+        super().__init__()
         self._asked = study
-        self._storage_location = storage
-        self._data_digest = data_digest
-        self._opened: optuna.Study | None = None
+        self._database = SearchDatabase(study, storage, data_digest)
+        self._is_open = False
         self._running: dict[str, _Running] = {}
         self._interrupted: list[FrozenTrial] = []
         self._retry: dict[str, FrozenTrial] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its searcher; connections stay behind, and the state is in the database.
-        return {"study": self._asked, "storage": self._storage_location, "data_digest": self._data_digest}
+        database = self._database
+        return {"study": self._asked, "storage": database.location, "data_digest": database.data_digest}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
     @property
     def optuna_study_name(self) -> str:
-        """Name in the database: the study, what it asks and the data, so that nothing else is ever mixed in."""
-        return f"{self._asked.name}-{self._asked.digest()[:12]}-{self._data_digest[:12]}"
+        """Name in the database."""
+        return self._database.name
 
     @property
     def n_complete(self) -> int:
-        """Different settings that have an outcome, stopped ones included, failed ones not."""
-        return len(self._by_identity((TrialState.COMPLETE, TrialState.PRUNED)))
+        """Different settings that were proposed and have an outcome, stopped ones included, failed ones not."""
+        return len(self._database.proposed(SETTLED))
+
+    def counts(self) -> SearchCounts:
+        """How the settings of the search ended so far."""
+        return self._database.counts()
 
     def proposals(self) -> list[dict[str, Scalar]]:
         """Encoded values of all different settings proposed so far, in the order of their proposal."""
-        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
-        first = sorted(self._by_identity(states).values(), key=lambda trials: trials[0].number)
-        return [dict(trials[0].params) for trials in first]
+        return self._database.proposals()
+
+    def outcomes(self) -> list[Outcome]:
+        """Different settings that were trained to their end, those known before the search included."""
+        return self._database.outcomes()
+
+    def warm_start(self, found: Iterable[WarmStart]) -> list[Mapping[str, Scalar]]:
+        """Tell the sampler of finished trials that it does not know; the values of all that it was told of so far."""
+        self._database.add_warm_starts(found)
+        return self._database.warm_start_values()
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Whether Tune's metric and mode are those of the study, which decides both."""
-        return metric in (None, self._metric) and mode in (None, self._mode) and not config
+        """Whether Tune leaves the objectives and the space to the study, which decides both."""
+        return metric is None and mode is None and not config
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Values for a new trial, or `FINISHED`."""
@@ -132,7 +121,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             trial = self._next_trial()
             if trial is None:
                 return str(Searcher.FINISHED)
-            values = ask_values(trial, self._search.space)
+            values = ask_values(trial, self._database.search.space)
             identity = self._identity(trial, values)
             if self._must_train(trial, identity):
                 self._running[trial_id] = _Running(trial, identity)
@@ -146,30 +135,35 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         return str(Searcher.FINISHED)
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Note an intermediate value, from which Optuna learns where the trial is stopped later."""
-        self._note(self._running[trial_id], result)
+        """Nothing: a trial says all that there is to say when it ends."""
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False) -> None:
         """Tell Optuna the outcome: complete, pruned (stopped before its end) or failed (error, or no number)."""
         running = self._running.pop(trial_id, None)
         if running is None:
             return
-        if not error and not result:
-            # Stopped before its first result, for example by an interrupt: the next launch proposes it again.
-            return
         result = result or {}
-        value = result.get(self._metric)
+        if not error and FAILURE_KEY not in result:
+            # Ended before it could say how, for example by an interrupt: the next launch proposes it again.
+            return
         reason = result.get(FAILURE_KEY) or ("its process died" if error else "")
+        values: dict[str, Any] = {
+            objective.metric: result.get(objective.metric) for objective in self._asked.objectives
+        }
+        without = [f"{metric} is {value}" for metric, value in values.items() if not _is_finite(value)]
         if reason:
             self._tell_failed(running, reason)
-        elif not _is_finite(value):
-            self._tell_failed(running, f"{self._metric} is {value}")
-        elif FAILURE_KEY not in result:
-            # Tune keeps the result on which it stops a trial from `on_trial_result`.
-            self._note(running, result)
+        elif PRUNED_KEY in result:
+            for step, value in result[CURVE_KEY]:
+                if _is_finite(value):
+                    _report(running, int(step), float(value))
             self._tell_all(running, TrialState.PRUNED)
+        elif without:
+            self._tell_failed(running, "; ".join(without))
         else:
-            self._tell_all(running, TrialState.COMPLETE, float(value))
+            self._tell_all(
+                running, TrialState.COMPLETE, [float(value) for value in values.values() if value is not None]
+            )
 
     def save(self, checkpoint_path: str) -> None:
         """Write which of Tune's trials are which of Optuna's, as JSON; all else is in the database."""
@@ -195,39 +189,18 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             if frozen is not None:
                 self._interrupted.remove(frozen)
                 trial = self._adopt(frozen)
-                identity = self._identity(trial, ask_values(trial, self._search.space))
-                self._running[trial_id] = _Running(trial, identity, set(frozen.intermediate_values))
-
-    @property
-    def _search(self) -> Search:
-        assert self._asked.search is not None
-        return self._asked.search
+                identity = self._identity(trial, ask_values(trial, self._database.search.space))
+                self._running[trial_id] = _Running(trial, identity)
 
     def _open(self) -> optuna.Study:
-        """The search in its database, opened at first use: a searcher is pickled and copied before."""
-        if self._opened is None:
-            optuna.logging.set_verbosity(optuna.logging.WARNING)
-            study = optuna.create_study(
-                storage=open_storage(self._storage_location),
-                study_name=self.optuna_study_name,
-                direction=self._asked.objective.direction,
-                load_if_exists=True,
-            )
+        """The search in its database, looked at when it is first used: a searcher is pickled and copied before."""
+        study = self._database.optuna_study
+        if not self._is_open:
+            self._is_open = True
             trials = study.get_trials(deepcopy=False)
-            study.sampler = _sampler(self._search, len(trials))
             self._interrupted = [trial for trial in trials if trial.state == TrialState.RUNNING]
-            self._opened = study
-            settled = self._by_identity((TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING))
-            failed = self._by_identity((TrialState.FAIL,))
-            self._retry = {identity: trials[0] for identity, trials in failed.items() if identity not in settled}
-        return self._opened
-
-    def _by_identity(self, states: tuple[TrialState, ...]) -> dict[str, list[FrozenTrial]]:
-        found: dict[str, list[FrozenTrial]] = {}
-        for trial in self._open().get_trials(deepcopy=False, states=states):
-            if IDENTITY_KEY in trial.user_attrs:
-                found.setdefault(trial.user_attrs[IDENTITY_KEY], []).append(trial)
-        return found
+            self._retry = self._database.failed()
+        return study
 
     def _next_trial(self) -> optuna.Trial | None:
         """The next trial of Optuna: interrupted ones, then failed ones, then new ones; None at the end."""
@@ -237,8 +210,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if self._retry:
             study.enqueue_trial(next(iter(self._retry.values())).params)
             return study.ask()
-        states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
-        if len(self._by_identity(states)) >= self._search.n_trials:
+        if len(self._database.proposed()) >= self._database.search.n_trials:
             return None
         return study.ask()
 
@@ -252,7 +224,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         except ConfigError:
             self._open().tell(trial, state=TrialState.FAIL)
             raise
-        identity = identity_of(config, self._data_digest)
+        identity = identity_of(config, self._database.data_digest)
         trial.set_user_attr(IDENTITY_KEY, identity)
         return identity
 
@@ -262,7 +234,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             if running.identity == identity:
                 running.followers.append(trial)
                 return False
-        known = self._known(identity, trial.number)
+        known = self._database.known(identity, trial.number)
         if known is None:
             return True
         if known.state == TrialState.FAIL and self._retry.pop(identity, None) is not None:
@@ -270,37 +242,22 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if known.state == TrialState.PRUNED:
             for step, value in known.intermediate_values.items():
                 trial.report(value, step)
-        self._open().tell(trial, known.value if known.state == TrialState.COMPLETE else None, state=known.state)
+        self._open().tell(trial, known.values if known.state == TrialState.COMPLETE else None, state=known.state)
         return False
-
-    def _known(self, identity: str, number: int) -> FrozenTrial | None:
-        trials = [trial for trial in self._by_identity(_PREFERENCE).get(identity, []) if trial.number != number]
-        return min(trials, key=lambda trial: _PREFERENCE.index(trial.state), default=None)
-
-    def _note(self, running: _Running, result: Mapping[str, Any]) -> None:
-        value, step = result.get(self._metric), result.get("training_iteration")
-        if _is_finite(value) and isinstance(step, int) and step not in running.steps:
-            running.steps.add(step)
-            for trial in (running.trial, *running.followers):
-                trial.report(float(value), step)
 
     def _tell_failed(self, running: _Running, reason: str) -> None:
         for trial in (running.trial, *running.followers):
             trial.set_user_attr(FAILURE_KEY, reason)
         self._tell_all(running, TrialState.FAIL)
 
-    def _tell_all(self, running: _Running, state: TrialState, value: float | None = None) -> None:
+    def _tell_all(self, running: _Running, state: TrialState, values: list[float] | None = None) -> None:
         for trial in (running.trial, *running.followers):
-            self._open().tell(trial, value, state=state)
+            self._open().tell(trial, values, state=state)
 
 
-def _sampler(search: Search, n_existing: int) -> BaseSampler:
-    """The study's sampler, seeded by what there is: with the same seed a resumed search would repeat its start."""
-    seed = int(np.random.SeedSequence([search.seed, n_existing]).generate_state(1)[0])
-    if search.sampler == "random":
-        return RandomSampler(seed=seed)
-    # Trials run side by side: the constant liar keeps them from proposing the same.
-    return TPESampler(seed=seed, n_startup_trials=search.n_startup_trials, constant_liar=True)
+def _report(running: _Running, step: int, value: float) -> None:
+    for trial in (running.trial, *running.followers):
+        trial.report(value, step)
 
 
 def _is_finite(value: object) -> TypeGuard[Real]:

@@ -84,6 +84,9 @@ def check_run(config: RunConfig, store: Store, n_workers: int, where: str) -> No
     """Refuse a run that the store or the number of workers cannot serve, with all reasons together."""
     data = config.data
     faults = FaultList()
+    if config.is_evaluation:
+        fix = "remove it; a study of kind evaluation gives trained models other input"
+        faults.add(f"{where}: evaluation", "has no effect on a run that trains its model", fix)
     faults.extend(
         store.faults(
             data.window_bp, data.signals, data.cell_type, sequence=data.sequence, scalars=data.scalars, where=where

@@ -31,6 +31,7 @@ from ray.data import ExecutionResources, TaskPoolStrategy
 import prism_ray.store
 from prism_ray.config import DataConfig
 from prism_ray.distributed.prefetch import read_ahead
+from prism_ray.distributed.projections import gene_bytes
 from prism_ray.errors import Fault, FaultList, StoreError
 from prism_ray.store import GeneArrays, Store
 from prism_ray.training.order import TrainingOrder
@@ -96,11 +97,6 @@ class StreamPlan:
             else:
                 tasks.append(window)
         return tasks
-
-
-def gene_bytes(data: DataConfig) -> int:
-    """Bytes of a gene's inputs along the window, decoded."""
-    return data.window_bp * (4 * len(data.signals) + int(data.sequence))
 
 
 def held_bytes(window_bytes: int) -> int:

@@ -1,17 +1,20 @@
-"""A launch of a study of kind `ablation`: its trials are known from the start; those without a record are run."""
+"""A launch of a study of kind `ablation` or `evaluation`: its trials are known from the start; what is missing is run.
+
+An evaluation waits for the trial that trains its model, where that one is missing too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any
 
+from prism_ray.distributed.evaluation import read_run
 from prism_ray.distributed.launch import Launch, StudyOutcome
-from prism_ray.distributed.trial import TrialTask, publish_record
+from prism_ray.distributed.trial import TrialTask, failed_for_good
 from prism_ray.distributed.trial_queue import GivenTrials
 from prism_ray.study.designs import expand
-from prism_ray.tracking import fetch_trials
+from prism_ray.study.spec import Trial
 from prism_ray.training.record import read_record
 
 
@@ -31,32 +34,35 @@ class FixedTasks:
 
 
 def run_ablation(launch: Launch) -> StudyOutcome:
-    """Run what is missing of an ablation."""
-    study = launch.study
-    tasks = {task.trial_id: task for task in map(launch.maker.make, expand(study))}
+    """Run what is missing of an ablation, or of an evaluation study."""
+    return run_fixed(launch, expand(launch.study))
+
+
+def run_fixed(launch: Launch, trials: Iterable[Trial], earlier: Sequence[TrialTask] = ()) -> StudyOutcome:
+    """Run those of some trials that have no record; those that have one are put under the study's run.
+
+    Args:
+        trials: to be run.
+        earlier: other trials of the study, which have ended.
+    """
+    tasks = {task.trial_id: task for task in map(launch.maker.make, trials)}
     found = {trial_id for trial_id, task in tasks.items() if read_record(task.folder) is not None}
-    track_found(launch, [tasks[trial_id] for trial_id in tasks if trial_id in found])
-    missing = tuple(trial_id for trial_id in tasks if trial_id not in found)
-    launch.progress.begin(len(tasks), len(found))
+    launch.track_finished(tasks[trial_id] for trial_id in tasks if trial_id in found)
+    missing = tuple(name for name, task in tasks.items() if name not in found and not failed_for_good(task))
+    launch.begin(tasks.values(), len(tasks), len(found), earlier)
+    failed: dict[str, str] = {}
     if missing:
-        launch.run(
-            GivenTrials(missing),
+        failed = launch.run(
+            GivenTrials(missing, _models_to_wait_for({name: tasks[name] for name in missing})),
             lambda maker: FixedTasks({name: replace(tasks[name], loading=maker.loading) for name in missing}),
-            [
-                study.with_place(arm.config, study.seeds[0], fold, cell_type)
-                for arm, cell_type, fold in product(study.arms, study.cell_types, study.folds)
-            ],
+            [read_run(task.config) for task in tasks.values()],
+            known=(*earlier, *tasks.values()),
         )
-    return launch.outcome(tasks.values(), len(found))
+        launch.track_finished(tasks.values())
+    return launch.outcome(tasks.values(), len(found), failed)
 
 
-def track_found(launch: Launch, tasks: list[TrialTask]) -> None:
-    """Put trials that were finished for another study, or under another tracker, under this study's run."""
-    if not tasks:
-        return
-    trials = fetch_trials(launch.settings.tracking_uri, launch.study.name, parent_run_id=launch.maker.parent_run_id)
-    tracked = set(trials.loc[trials["status"] == "FINISHED", "trial_id"])
-    for task in tasks:
-        record = read_record(task.folder)
-        if record is not None and task.trial_id not in tracked:
-            publish_record(task, record, launch.tracker)
+def _models_to_wait_for(missing: Mapping[str, TrialTask]) -> dict[str, str]:
+    """Trial -> the trial that trains its model, for the evaluations among trials that are run."""
+    models = {name: task.trained_trial for name, task in missing.items()}
+    return {name: model for name, model in models.items() if model is not None and model in missing}

@@ -5,79 +5,91 @@ What is particular to a kind of study is in a file of its own (`study_ablation.p
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from itertools import product
 
-import prism_ray.store
+from prism_ray.distributed.driver import only_driver
 from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
+from prism_ray.distributed.launch_checks import check_launch
 from prism_ray.distributed.networks import network_lines
 from prism_ray.distributed.progress import Progress
-from prism_ray.distributed.run_check import run_faults
+from prism_ray.distributed.stop_request import clear_stop, signals_stop
 from prism_ray.distributed.study_ablation import run_ablation
 from prism_ray.distributed.study_search import run_search
-from prism_ray.errors import ConfigError, FaultList
 from prism_ray.metrics import direction_of
 from prism_ray.store import Store
+from prism_ray.study.finalists import BASELINE_ARM
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.study.spec import Study
-from prism_ray.study.store_check import check_against_store
-from prism_ray.tracking import MlflowTracker, Status, StudyHeader, source_tags
+from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, source_tags
 
-RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {"ablation": run_ablation, "search": run_search}
+RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {
+    "ablation": run_ablation,
+    "evaluation": run_ablation,
+    "search": run_search,
+}
 """What runs a checked and tracked launch, by the study's kind."""
 
 
 def run_study(study: Study, settings: StudySettings, progress: Progress) -> StudyOutcome:
     """Run what is missing of a study; trials that have a record are not run again.
 
+    SIGINT or SIGTERM to a process whose main thread this is, or a request in the study's folder (`request_stop`), ends
+    it in an orderly way: running trials keep their checkpoints, and the next launch goes on from them.
+
     Raises:
+        BusyError: another process runs the study.
         PrismRayError: anything that makes the study impossible, before a trial starts.
     """
     store = check_launch(study, settings)
     progress.announce(network_lines(study, store))
-    tracker = MlflowTracker(settings.tracking_uri)
-    tags = source_tags(settings.source_folder)
-    parent = tracker.open_study(study_header(study, store.digest, settings.command, tags), {"study.yaml": study.path})
-    launch = Launch(study, settings, store, tracker, progress, TaskMaker(settings, store.digest, parent, tags))
+    folder = settings.study_folder(study.name)
+    with only_driver(folder, study.name):
+        clear_stop(folder)
+        return _run_tracked(study, settings, progress, store)
+
+
+def _run_tracked(study: Study, settings: StudySettings, progress: Progress, store: Store) -> StudyOutcome:
+    tracker = MlflowTracker(settings.tracking_uri, background=True)
+    tags = {**source_tags(settings.source_folder), **override_tags(study)}
+    header = study_header(study, store.digest, settings.command, tags)
+    parent = tracker.open_study(header, {"study.yaml": study.path})
+    maker = TaskMaker(settings, store.digest, parent, tags)
+    launch = Launch(study, settings, store, tracker, progress, maker, header)
     status: Status = "KILLED"
     try:
-        outcome = RUN_KIND[study.kind](launch)
+        with signals_stop(launch.folder):
+            outcome = RUN_KIND[study.kind](launch)
         status = outcome.status
     finally:
         tracker.close_study(parent, status, {})
     return outcome
 
 
-def check_launch(study: Study, settings: StudySettings) -> Store:
-    """Refuse what cannot run, before anything is started or written; the study's store, opened.
-
-    Raises:
-        InputError: with all reasons of the first kind of check that fails.
-    """
-    backend = settings.backend
-    store = prism_ray.store.open(settings.store)
-    check_against_store(study, store)
-    _check_batches(study, store, settings)
-    backend.check(settings.resources, settings.loading, settings.address)
-    return store
+def override_tags(study: Study) -> dict[str, str]:
+    """Tag of every run of a launch that replaces settings of its study, as JSON."""
+    return {"prism.overrides": json.dumps(study.overrides, sort_keys=True)} if study.overrides else {}
 
 
 def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str, str]) -> StudyHeader:
     """What the run of a study says about it."""
     direction = direction_of(study.report_metric)
     assert direction is not None, "a study's metrics are checked when it is read"
+    search, second = study.search, study.second_objective
+    finalists = search.finalists if search is not None else None
     return StudyHeader(
         name=study.name,
         question=study.question,
         claim=study.claim,
         source=study.source,
         kind=study.kind,
-        baseline=study.baseline_arm,
+        baseline=study.baseline_arm if finalists is None else BASELINE_ARM,
         arms=tuple(arm.name for arm in study.arms),
         # A tracker's last `val/...` is the last step's; the chosen model's validation metrics have names of their own.
         metric=study.report_metric.replace("val/", "best/"),
         direction=direction,
         curve=study.curve,
+        expectations=tuple(Expected(one.arm, one.than, one.to_be, one.margin) for one in study.expectations),
         seeds=study.seeds,
         folds=study.folds,
         n_trials=study.n_trials,
@@ -86,25 +98,11 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
         data_digest=data_digest,
         results_version=RESULTS_VERSION,
         command=command,
+        references={arm.name: arm.reference for arm in study.arms if arm.reference is not None},
+        evaluated_on={arm.name: cell for arm in study.arms if (cell := arm.config.evaluation.cell_type)},
         tags=dict(tags),
+        second_metric=second.metric.replace("val/", "best/") if second is not None else None,
+        second_direction=second.direction if second is not None else None,
+        n_proposals=search.n_trials if search is not None else None,
+        finalist_seeds=finalists.seeds if finalists is not None else (),
     )
-
-
-def _check_batches(study: Study, store: Store, settings: StudySettings) -> None:
-    """Refuse batches that a fold's genes do not fill or the workers cannot share, with all reasons together."""
-    faults = FaultList()
-    if settings.max_concurrent is not None and settings.max_concurrent < 1:
-        faults.add("--max-concurrent", f"{settings.max_concurrent} trials at once", "use 1 or more, or leave it out")
-    configs = {arm.config.training.batch_size: arm.config for arm in study.arms} or {0: study.baseline}
-    found = [
-        fault
-        for config, cell_type, fold in product(configs.values(), study.cell_types, study.folds)
-        for fault in run_faults(
-            study.with_place(config, study.seeds[0], fold, cell_type),
-            store,
-            settings.resources.n_workers,
-            str(study.path),
-        )
-    ]
-    faults.extend(dict.fromkeys(found))
-    faults.raise_if_any(ConfigError)

@@ -1,48 +1,142 @@
-"""A launch of a study of kind `search`: what to train next follows from what was trained."""
+"""A launch of a study of kind `search`: proposals first, then its finalists beside the baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from prism_ray.config import RunConfig
 from prism_ray.distributed.launch import Launch, StudyOutcome, TaskMaker
+from prism_ray.distributed.pruning import Pruning
 from prism_ray.distributed.searcher import StudySearcher
+from prism_ray.distributed.study_ablation import run_fixed
 from prism_ray.distributed.trial import TrialTask
-from prism_ray.study.designs import proposed_trial
+from prism_ray.distributed.warm_start import warm_starts
+from prism_ray.study.designs import WARM_ARM, proposed_trial
+from prism_ray.study.finalists import choose_finalists, finalist_trials
+from prism_ray.study.search_spec import Search
 from prism_ray.study.spec import Study
+
+JOURNAL_NAME = "optuna.journal"
+LOCK_SUFFIX = ".lock"
+"""Of Optuna's lock beside its journal."""
 
 
 @dataclass(frozen=True)
 class ProposedTasks:
-    """The trials of a search: a proposal holds the values of the searched settings."""
+    """The trials of a search: a proposal holds the values of the searched settings.
+
+    Attributes:
+        study: a study with a search.
+        maker: makes its tasks.
+        pruning: how they are judged before their end; None for not at all.
+    """
 
     study: Study
     maker: TaskMaker
+    pruning: Pruning | None = None
 
     def task(self, proposal: Mapping[str, Any]) -> TrialTask:
         """The trial of the proposed values."""
-        return self.maker.make(proposed_trial(self.study, proposal["values"]))
+        return replace(self.maker.make(proposed_trial(self.study, proposal["values"])), pruning=self.pruning)
 
 
 def run_search(launch: Launch) -> StudyOutcome:
-    """Run what is missing of a search."""
-    study = launch.study
-    assert study.search is not None
+    """Run what is missing of a search: its proposals, and when all of them have ended its finalists."""
+    study, search = launch.study, _search(launch.study)
     launch.folder.mkdir(parents=True, exist_ok=True)
-    searcher = StudySearcher(study, launch.folder / "optuna.journal", launch.maker.data_digest)
+    searcher = StudySearcher(study, _database(launch), launch.maker.data_digest)
+    source = ProposedTasks(study, launch.maker, _pruning(launch, searcher))
+    if search.warm_start:
+        _warm_start(launch, searcher)
     n_found = searcher.n_complete
-    launch.progress.begin(study.search.n_trials, n_found)
-    if n_found < study.search.n_trials:
-        launch.run(
-            searcher,
-            lambda maker: ProposedTasks(study, maker),
-            [
-                study.with_place(config, study.seeds[0], fold, cell_type)
-                for config, cell_type, fold in product(study.search_extremes(), study.cell_types, study.folds)
-            ],
-            any_between=True,
+    proposed = _proposed(source, searcher)
+    launch.track_finished(proposed)
+    launch.begin(proposed, search.n_trials, n_found)
+    failed: dict[str, str] = {}
+    if n_found < search.n_trials:
+        failed = launch.run(
+            searcher, lambda maker: replace(source, maker=maker), _extremes(study), known=proposed, any_between=True
         )
-    source = ProposedTasks(study, launch.maker)
-    return launch.outcome([source.task({"values": values}) for values in searcher.proposals()], n_found)
+    counts = searcher.counts()
+    warm = f", and {counts.warm_starts} known before" if counts.warm_starts else ""
+    launch.progress.remark(
+        f"search: {counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed of "
+        f"{search.n_trials} proposals{warm}"
+    )
+    proposed = _proposed(source, searcher)
+    launch.track_finished(proposed)
+    outcome = launch.outcome(proposed, n_found, failed)
+    n_ended = outcome.n_finished + outcome.n_pruned + len(outcome.failures)
+    if search.finalists is None or outcome.stop is not None or n_ended < len(proposed):
+        return outcome
+    return _together(outcome, _run_finalists(launch, searcher, proposed))
+
+
+def _run_finalists(launch: Launch, searcher: StudySearcher, proposed: Sequence[TrialTask]) -> StudyOutcome:
+    """Train the chosen settings and the baseline over the finalists' seeds; what is finished is kept."""
+    study = launch.study
+    chosen = choose_finalists(study, searcher.outcomes())
+    trials = finalist_trials(study, chosen)
+    arms = tuple(dict.fromkeys(trial.arm for trial in trials))
+    launch.tracker.open_study(replace(launch.header, arms=arms), {})
+    launch.progress.remark(
+        f"finalists: {len(chosen)} of {len(searcher.outcomes())} complete proposals and the baseline, "
+        f"{len(trials)} trials"
+    )
+    return run_fixed(launch, trials, proposed)
+
+
+def _warm_start(launch: Launch, searcher: StudySearcher) -> None:
+    study = launch.study
+    folder = launch.settings.storage / "trials"
+    known = searcher.warm_start(warm_starts(study, folder, launch.maker.data_digest))
+    tasks = [launch.maker.make(proposed_trial(study, values, WARM_ARM)) for values in known]
+    launch.track_finished(tasks)
+    launch.progress.remark(f"warm start: {len(known)} finished trials of the workspace lie in the space")
+
+
+def _pruning(launch: Launch, searcher: StudySearcher) -> Pruning | None:
+    rule = _search(launch.study).pruner
+    if rule is None:
+        return None
+    name = searcher.optuna_study_name
+    return Pruning(name, rule, launch.study.objective, launch.folder / "rungs" / name)
+
+
+def _database(launch: Launch) -> str | Path:
+    """Where the searcher's database is."""
+    if launch.settings.search_database is not None:
+        return launch.settings.search_database
+    journal = launch.folder / JOURNAL_NAME
+    # This is the only driver: a lock that is there was left by one that was killed, and Optuna would wait for it.
+    Path(f"{journal}{LOCK_SUFFIX}").unlink(missing_ok=True)
+    return journal
+
+
+def _proposed(source: ProposedTasks, searcher: StudySearcher) -> list[TrialTask]:
+    """Trials of all proposals so far."""
+    return [source.task({"values": values}) for values in searcher.proposals()]
+
+
+def _extremes(study: Study) -> list[RunConfig]:
+    """Runs that between them read all that any proposal reads."""
+    return [study.config_at(config) for config in study.search_extremes()]
+
+
+def _together(proposals: StudyOutcome, finalists: StudyOutcome) -> StudyOutcome:
+    return replace(
+        proposals,
+        n_found=proposals.n_found + finalists.n_found,
+        n_finished=proposals.n_finished + finalists.n_finished,
+        failures={**proposals.failures, **finalists.failures},
+        repeating=(*proposals.repeating, *finalists.repeating),
+        stop=finalists.stop,
+    )
+
+
+def _search(study: Study) -> Search:
+    assert study.search is not None
+    return study.search

@@ -12,19 +12,26 @@ import torch
 from ray.train.torch import TorchTrainer
 
 import prism_ray.store
+from prism_ray.distributed.attempts import read_attempts
+from prism_ray.distributed.claim import claim_trial
+from prism_ray.distributed.failures import ProcessDiedError, forget_failure, note_failure, read_failure, would_repeat
 from prism_ray.distributed.loading import stream_plan
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.streaming import StreamError, steps_dataset
-from prism_ray.distributed.trial import TrialTask, forget_failure, read_failure, run_trial
+from prism_ray.distributed.trial import TrialTask, raise_if_pruned, run_trial, taken_over, task_label
 from prism_ray.errors import TrainingError
-from prism_ray.training.checkpoint import load_state
+from prism_ray.tracking import process_courier
+from prism_ray.training.checkpoint import load_state, saved_step
+from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import TrialRecord, read_record
-from prism_ray.training.reporter import Placement
+from prism_ray.training.reporter import Placement, RunStoppedError
 
 _STEPS = "steps"
 """Name of the pipeline among Ray Train's data sets."""
 _RESTARTS = 2
 """Times that a worker group is started again after a worker died; it goes on from the last checkpoint."""
+_DELIVERY_S = 20.0
+"""Longest that a worker waits at its end for the tracker; what is not delivered by then is in the trial's journal."""
 _STEPS_A_QUESTION = 10
 """Steps between two questions to Ray whether a node is about to be taken away."""
 
@@ -61,13 +68,29 @@ class PreemptionNotice:
 
 def _worker(settings: dict[str, Any]) -> None:
     task: TrialTask = settings["task"]
-    iterator = ray.train.get_dataset_shard(_STEPS) if task.loading.name == "stream" else None
+    failure = read_failure(task.folder)
+    if failure is not None and failure.repeats:
+        return  # of the workers before these: Ray Train starts all anew where one of them raised
+    iterator = ray.train.get_dataset_shard(_STEPS) if has_pipeline(task) else None
+    placement = worker_placement(task.resources)
     try:
-        run_trial(task, worker_placement(task.resources), iterator=iterator)
-    except (TrainingError, StreamError):
-        # Every worker computes the same loss, or is told of the same damage, and ends here. Another attempt would end
-        # here too: what raises is repeated by Ray Train, so this does not. The reason is noted in the trial's folder.
+        run_trial(task, placement, iterator=iterator)
+    except (TrainingError, StreamError, RunInterruptedError, RunStoppedError):
+        # Every worker computes the same loss, or is told of the same damage or end, and ends here. Another attempt
+        # would end here too: what raises is repeated by Ray Train, so this does not. The trial's folder says why.
         return
+    except Exception as problem:
+        if placement.rank > 0 and would_repeat(problem):
+            note_failure(task.folder, task.trial_id, problem)
+        raise
+    finally:
+        # Ray Train may end this process as soon as its function has returned.
+        process_courier().flush(_DELIVERY_S)
+
+
+def has_pipeline(task: TrialTask) -> bool:
+    """Whether its workers are given their genes step by step; an evaluation has no steps."""
+    return task.loading.name == "stream" and not task.config.is_evaluation
 
 
 class _Pipeline:
@@ -79,7 +102,7 @@ class _Pipeline:
     def __call__(self) -> Any:
         task = self._task
         plan = stream_plan(task.loading, prism_ray.store.open(task.store), task.config, task.resources.n_workers)
-        return steps_dataset(plan, _saved_step(task))
+        return steps_dataset(plan, saved_step(task.folder))
 
 
 class _InTurn(ray.train.DataConfig):  # type: ignore[misc]  # Ray publishes no types
@@ -90,30 +113,25 @@ class _InTurn(ray.train.DataConfig):  # type: ignore[misc]  # Ray publishes no t
         return [{name: parts[rank] for name, parts in splits.items()} for rank in range(world_size)]
 
 
-def _saved_step(task: TrialTask) -> int:
-    """Finished steps of a task's checkpoint; 0 where there is none.
-
-    Raises:
-        CheckpointError: it is damaged or of another run.
-    """
-    state = load_state(task.folder, task.config.fingerprint())
-    return 0 if state is None else state.step
-
-
 def train_on_workers(task: TrialTask) -> TrialRecord:
     """Train a trial by Ray Train on its workers; needs a running cluster.
 
     A worker that dies is started again with the others, from the last checkpoint.
 
     Raises:
+        RunStoppedError: its search stopped it, now or before.
         TrainingError: the run failed; the message is the first worker's.
+        RunInterruptedError: its study was told to stop; a checkpoint was saved.
         CheckpointError: the checkpoint in its folder is damaged or of another run.
     """
-    record = read_record(task.folder)
-    if record is not None:
-        return record
-    forget_failure(task.folder)
-    _saved_step(task)
+    raise_if_pruned(task)
+    # The first of the workers claims the trial, and must not keep the others waiting for long.
+    claim = claim_trial(task.folder, f"study {task.study}, trial {task_label(task)}", task.study_folder)
+    if isinstance(claim, TrialRecord):
+        return taken_over(task, claim)
+    with claim:
+        forget_failure(task.folder)
+        load_state(task.folder, task.config.fingerprint())
     scratch = task.folder / "ray_train"
     resources = task.resources
     per_worker = {"CPU": float(resources.cpus_per_worker)}
@@ -132,7 +150,7 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
             storage_path=str(scratch),
             failure_config=ray.train.FailureConfig(max_failures=_RESTARTS),
         ),
-        datasets={_STEPS: _Pipeline(task)} if task.loading.name == "stream" else None,
+        datasets={_STEPS: _Pipeline(task)} if has_pipeline(task) else None,
         dataset_config=_InTurn(),
     )
     try:
@@ -143,14 +161,20 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
         shutil.rmtree(scratch, ignore_errors=True)
     record = read_record(task.folder)
     if record is None:
+        raise_if_pruned(task)
+        attempts = read_attempts(task.folder)
+        if attempts and attempts[-1].how == "interrupted":
+            step, n_steps = attempts[-1].last_step, task.config.training.n_steps
+            raise RunInterruptedError(f"told to end after step {step} of {n_steps}")
         raise _failed(task, f"its workers ended without a record in {task.folder}")
     return record
 
 
 def _failed(task: TrialTask, otherwise: str) -> TrainingError:
     """The error of a run that left no record: what its worker noted, else `otherwise`."""
-    reason = read_failure(task.folder) or otherwise
-    return TrainingError(f"trial {task.trial_id} ({task.arm}, seed {task.config.seed}): {reason}")
+    failure = read_failure(task.folder)
+    kind = TrainingError if failure is not None and failure.repeats else ProcessDiedError
+    return kind(f"trial {task.trial_id} ({task.arm}, seed {task.config.seed}): {failure or otherwise}")
 
 
 def _reason(problem: ray.train.TrainingFailedError) -> str:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray import tune
 
 from prism_ray.distributed.backend import Work
@@ -56,6 +57,10 @@ class RayBackend:
             max_concurrent=max_concurrent,
             n_cpus=each.n_workers * each.cpus_per_worker + _CONTROLLER_CPUS if each.n_workers > 1 else None,
         )
+
+    def node_is_lost(self, node: str) -> bool:
+        """Whether the cluster knows that the node is dead, taken away (a preemption) or failed."""
+        return any(known["NodeID"] == node and not known["Alive"] for known in ray.nodes())
 
     def run(self, work: Work) -> None:
         """Run proposals as Tune's trials; needs a running cluster."""

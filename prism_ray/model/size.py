@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from prism_ray.config import ModelConfig
-from prism_ray.model.backbones import BACKBONES
 from prism_ray.model.interface import InputShape
 from prism_ray.model.parameters import count_parameters
 from prism_ray.model.prism import Prism
+from prism_ray.workload import plain_multiply_adds, training_multiply_adds
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,5 @@ def model_size(config: ModelConfig, inputs: InputShape, window_bp: int) -> Model
     """
     with torch.device("meta"):
         n_parameters = count_parameters(Prism(config, inputs))
-    n_copies = config.n_states + 1
-    plain = BACKBONES[config.backbone].cost(config, window_bp)
-    # The gradient of a product is two products.
-    return ModelSize(n_parameters, n_copies, plain, 3 * n_copies * plain)
+    plain, training = plain_multiply_adds(config, window_bp), training_multiply_adds(config, window_bp)
+    return ModelSize(n_parameters, config.n_states + 1, plain, training)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from prism_ray.report.genes import PairedFold, Predictions, paired_folds
+from prism_ray.report.genes import PairedFold, Predictions, paired_folds, pairs_of_genes
 from prism_ray.report.style import COLOURS, MARKERS, QUIET, ROW_HEIGHT_IN, legend_above, new_figure
 from prism_ray.statistics import FoldPredictions, gene_effect
 from prism_ray.tracking.headers import StudyHeader
@@ -30,15 +30,11 @@ def fold_info(runs: pd.DataFrame, predictions: Predictions, header: StudyHeader)
     chroms is `autosomes` or the sex chromosome; low and high are the BCa bootstrap interval over genes. A part of a
     fold with fewer than 20 genes is left out. No row where there is nothing to hold apart: one fold of autosomes alone.
     """
-    if header.baseline is None:
-        return pd.DataFrame(columns=FOLD_COLUMNS)
     metric = header.metric.removeprefix("test/")
     rows = []
     for cell_type in header.cell_types:
-        for arm in header.arms:
-            if arm == header.baseline:
-                continue
-            for fold in paired_folds(runs, predictions, cell_type, arm, header.baseline):
+        for arm, reference in pairs_of_genes(header, cell_type):
+            for fold in paired_folds(runs, predictions, cell_type, arm, reference):
                 for chroms, part in _parts(fold):
                     effect = gene_effect([part], metric)
                     place = [cell_type, arm, fold.fold, chroms, effect.n_runs, effect.n_genes]
@@ -74,7 +70,7 @@ def draw_folds(info: pd.DataFrame, header: StudyHeader) -> Figure:
         axis.set_yticks(places, labels)
         axis.set_ylim(len(part) - 0.5, -0.5)
         title = f"{arm}, {cell_type}" if len(header.cell_types) > 1 else str(arm)
-        axis.set_xlabel(f"difference of {title} in {header.metric} from {header.baseline}")
+        axis.set_xlabel(f"difference of {title} in {header.metric} from {header.compared_with}")
         if axis is axes[0] and len(kinds) > 1:
             legend_above(axis)
     return figure
@@ -85,7 +81,7 @@ def fold_caption(info: pd.DataFrame, header: StudyHeader) -> str:
     n_genes = info.drop_duplicates(["cell_type", "fold", "chroms"])["n_genes"].sum()
     n_folds, n_arms = info["fold"].nunique(), info["arm"].nunique()
     text = (
-        f"Difference in {header.metric} from {header.baseline} in {n_folds} fold{'s' if n_folds > 1 else ''} "
+        f"Difference in {header.metric} from {header.compared_with} in {n_folds} fold{'s' if n_folds > 1 else ''} "
         f"({int(n_genes)} test genes), sex chromosomes apart, with 95 % bootstrap intervals over genes; the runs are "
         f"taken as they are. A difference that only one fold or only chrX shows is not one of genes at large."
     )

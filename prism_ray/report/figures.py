@@ -63,10 +63,24 @@ def study_figures(trials: pd.DataFrame, table: pd.DataFrame, header: StudyHeader
         table: as `study_table` makes it of them.
         header: of the study.
     """
-    return _search_figures(trials, header) if header.kind == "search" else _ablation_figures(trials, table, header)
+    return _search_figures(trials, header) if header.kind == "search" else _arm_figures(trials, table, header)
 
 
-def _ablation_figures(trials: pd.DataFrame, table: pd.DataFrame, header: StudyHeader) -> list[StudyFigure]:
+def _arm_figures(trials: pd.DataFrame, table: pd.DataFrame, header: StudyHeader) -> list[StudyFigure]:
+    figures = []
+    if header.kind == "ablation":
+        figures += _varied_figures(trials, header)
+    forest = forest_info(table, header)
+    if len(forest):
+        title = "Arms against their references" if header.references else f"Arms against {header.baseline}"
+        figures.append(
+            StudyFigure("forest", title, forest_caption(forest, header), forest, draw_forest(forest, header))
+        )
+    return figures
+
+
+def _varied_figures(trials: pd.DataFrame, header: StudyHeader) -> list[StudyFigure]:
+    """Figures along the settings in which trained arms differ."""
     figures = []
     curve = curve_info(trials, header)
     if len(curve):
@@ -80,12 +94,6 @@ def _ablation_figures(trials: pd.DataFrame, table: pd.DataFrame, header: StudyHe
     if len(grid):
         title = f"{grid['row'].iloc[0]} x {grid['column'].iloc[0]}"
         figures.append(StudyFigure("grid", title, grid_caption(grid, header), grid, draw_grid(grid, header)))
-    forest = forest_info(table, header)
-    if len(forest):
-        title = f"Arms against {header.baseline}"
-        figures.append(
-            StudyFigure("forest", title, forest_caption(forest, header), forest, draw_forest(forest, header))
-        )
     return figures
 
 

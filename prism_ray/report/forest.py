@@ -40,7 +40,7 @@ def draw_forest(info: pd.DataFrame, header: StudyHeader) -> Figure:
     names = [f"{row.arm} ({row.cell_type})" if several else str(row.arm) for row in info.itertuples()]
     axis.set_yticks(rows, [f"{name} ({n} pairs)" for name, n in zip(names, info["n_pairs"], strict=True)])
     axis.set_ylim(len(info) - 0.5, -0.5)
-    axis.set_xlabel(f"difference in {header.metric} from {header.baseline}")
+    axis.set_xlabel(f"difference in {header.metric} from {header.compared_with}")
     return figure
 
 
@@ -48,7 +48,7 @@ def forest_caption(info: pd.DataFrame, header: StudyHeader) -> str:
     """What the forest shows and how many pairs it rests on."""
     side = "left" if header.direction == "minimize" else "right"
     return (
-        f"Difference in {header.metric} of each arm from {header.baseline}, paired by seed and fold, with 95 % t "
+        f"Difference in {header.metric} of each arm from {header.compared_with}, paired by seed and fold, with 95 % t "
         f"intervals where there are two pairs or more ({int(info['n_pairs'].sum())} pairs in all). Arms {side} of the "
         f"line do better; an interval that crosses the line leaves the sign open."
     )

@@ -56,6 +56,12 @@ def finished_runs(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
     return latest(with_value(trials, header.metric))
 
 
+def pairs_of_genes(header: StudyHeader, cell_type: str) -> list[tuple[str, str]]:
+    """Arms, each with its reference, whose test genes and labels are the same: of one cell type."""
+    pairs = [(arm, header.reference(arm)) for arm in header.arms_on(cell_type) if arm not in header.evaluated_on]
+    return [(arm, reference) for arm, reference in pairs if reference is not None]
+
+
 def paired_folds(
     runs: pd.DataFrame, predictions: Predictions, cell_type: str, arm: str, baseline: str
 ) -> list[PairedFold]:
@@ -85,7 +91,7 @@ def paired_folds(
 
 
 def gene_table(runs: pd.DataFrame, predictions: Predictions, header: StudyHeader) -> pd.DataFrame:
-    """Each arm's difference from the baseline with its intervals over genes, one row a cell type and arm.
+    """Each arm's difference from its reference with its intervals over genes, one row a cell type and arm.
 
     Columns: cell_type, arm; n_runs, n_genes that it rests on; difference of the metric, mean over folds of the mean
     over their runs; genes_low, genes_high: BCa bootstrap interval over genes, the runs as they are; both_low,
@@ -95,10 +101,8 @@ def gene_table(runs: pd.DataFrame, predictions: Predictions, header: StudyHeader
     metric = header.metric.removeprefix("test/")
     rows = []
     for cell_type in header.cell_types:
-        for arm in header.arms:
-            if header.baseline is None or arm == header.baseline:
-                continue
-            folds = paired_folds(runs, predictions, cell_type, arm, header.baseline)
+        for arm, reference in pairs_of_genes(header, cell_type):
+            folds = paired_folds(runs, predictions, cell_type, arm, reference)
             if not folds:
                 continue
             pairs = [fold.predictions for fold in folds]

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from prism_ray.report.figures import StudyFigure
+from prism_ray.report.finalists import finalists_header
 from prism_ray.report.page import definitions_html, document, figure_html, table_html
 from prism_ray.tracking.headers import StudyHeader
 
@@ -28,6 +29,13 @@ _FACTS = {
 }
 
 
+VERDICT_AID = (
+    "Claims were declared in the study file. Supported and contradicted: the corrected p of the paired t test is under "
+    "5 %; equivalent: the difference is shown to lie within the declared margin; inconclusive: neither, and a true "
+    "difference as large as the last column would have been found in four of five such studies."
+)
+
+
 @dataclass(frozen=True)
 class Page:
     """What a report shows.
@@ -38,6 +46,8 @@ class Page:
         counts: how many trials it rests on.
         notes: what a reader must know before believing it.
         headings, rows: the table as text.
+        verdicts: headings and rows of the study's claims; no row where it claims nothing.
+        finalists: headings and rows of a search's finalists beside its baseline; no row where there are none.
         genes: headings and rows of the arms' differences over genes; no row where there are no predictions.
         figures: in the order of the page.
         comparisons: tables of published numbers beside ours, by cell type.
@@ -51,6 +61,8 @@ class Page:
     notes: Sequence[str]
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
+    verdicts: tuple[Sequence[str], Sequence[Sequence[str]]]
+    finalists: tuple[Sequence[str], Sequence[Sequence[str]]]
     genes: tuple[Sequence[str], Sequence[Sequence[str]]]
     figures: Sequence[StudyFigure]
     comparisons: dict[str, pd.DataFrame]
@@ -68,7 +80,9 @@ def render(page: Page) -> str:
         f'<p class="answer">{escape(page.answer)}</p>',
         f"<p>{escape(page.counts)}</p>",
         *(f'<p class="note">{escape(note)}</p>' for note in page.notes),
-        f"<h2>{'Arms' if header.kind == 'ablation' else 'Best trials'}</h2>",
+        *_verdicts(page),
+        *_finalists(page),
+        f"<h2>{table_title(header)}</h2>",
         table_html(page.headings, page.rows),
         f'<p class="study">{escape(reading_aid(header))}</p>',
     ]
@@ -90,6 +104,28 @@ def render(page: Page) -> str:
     return document(f"{header.name}: {header.question}", parts)
 
 
+def table_title(header: StudyHeader) -> str:
+    """What the study's table shows, in two words."""
+    if header.kind != "search":
+        return "Arms"
+    return "Best trials" if header.second_metric is None else "Pareto front"
+
+
+def _finalists(page: Page) -> list[str]:
+    compared = finalists_header(page.header)
+    if compared is None or not page.finalists[1]:
+        return []
+    aid = f'<p class="study">{escape(reading_aid(compared))}</p>'
+    return ["<h2>Finalists</h2>", table_html(*page.finalists), aid]
+
+
+def _verdicts(page: Page) -> list[str]:
+    headings, rows = page.verdicts
+    if not rows:
+        return []
+    return ["<h2>Claims</h2>", table_html(headings, rows), f'<p class="study">{escape(VERDICT_AID)}</p>']
+
+
 def reading_aid(header: StudyHeader) -> str:
     """How to read the study's table."""
     better = "Lower" if header.direction == "minimize" else "Higher"
@@ -99,7 +135,7 @@ def reading_aid(header: StudyHeader) -> str:
     if header.baseline is None:
         return text
     return (
-        f"{text} Differences are paired by seed and fold against {header.baseline}; p is the paired t test's, "
+        f"{text} Differences are paired by seed and fold against {header.compared_with}; p is the paired t test's, "
         f"corrected by Holm over the arms."
     )
 
@@ -107,7 +143,7 @@ def reading_aid(header: StudyHeader) -> str:
 def gene_aid(header: StudyHeader) -> str:
     """How to read the table of differences over genes."""
     return (
-        f"Difference in {header.metric} from {header.baseline}, mean over the runs of the same seeds. The first "
+        f"Difference in {header.metric} from {header.compared_with}, mean over the runs of the same seeds. The first "
         f"interval is over other test genes for these runs (BCa bootstrap), the second over other runs and other genes "
         f"together; the paired t interval above is over other runs for these genes."
     )

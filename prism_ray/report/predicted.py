@@ -41,8 +41,12 @@ def predicted_info(runs: pd.DataFrame, predictions: Predictions, header: StudyHe
 
 
 def shown_arms(table: pd.DataFrame, header: StudyHeader) -> tuple[str, ...]:
-    """The baseline and the arm with the best mean (of the first cell type), which one picture each can show."""
+    """The baseline and the arm with the best mean (of the first cell type), which one picture each can show.
+
+    An arm that is evaluated on another cell type has not all cell types, and other genes beside it.
+    """
     of_first = table[(table["cell_type"] == header.cell_types[0]) & table["mean"].notna()]
+    of_first = of_first[~of_first["arm"].isin(list(header.evaluated_on))]
     if not len(of_first):
         return ()
     best = of_first.sort_values("mean", ascending=header.direction == "minimize", kind="stable")["arm"].iloc[0]

@@ -1,4 +1,4 @@
-"""Tables that answer a study: an arm a row for an ablation, the best trials for a search."""
+"""Tables that answer a study: the best trials of a search, an arm a row of any other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from prism_ray.statistics import (
     sign_test,
     summarize,
 )
-from prism_ray.tracking.headers import StudyHeader
+from prism_ray.study.designs import WARM_ARM
+from prism_ray.study.finalists import Outcome, pareto_front
+from prism_ray.study.search_spec import Objective
+from prism_ray.tracking.headers import PRUNED, StudyHeader
 
 N_BEST_TRIALS = 10
 TRIAL_PLACE = ("rank", "trial_id", "cell_type", "seed", "fold")
@@ -49,18 +52,18 @@ def latest(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def arm_table(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
-    """Arms of an ablation, one row a cell type and arm, in the order of the study.
+    """Arms of a study, one row a cell type and arm, in the order of the study.
 
     Columns: cell_type, arm; n_planned, n_finished (with a value), n_failed (failed, killed, or finished without a
     value), n_running, n_missing (never started); mean, std, ci_low, ci_high of the metric; n_pairs, difference,
-    difference_low, difference_high, p, p_holm, p_sign against the baseline over (seed, fold) pairs, and
+    difference_low, difference_high, p, p_holm, p_sign against the arm's reference over (seed, fold) pairs, and
     detectable, the smallest true difference found with 80 % power; nan where not defined.
     Holm's correction runs over the arms of a cell type.
     """
     values = latest(with_value(trials, header.metric))
     parts = []
     for cell_type in header.cell_types:
-        rows = [_arm_row(trials, values, header, cell_type, arm) for arm in header.arms]
+        rows = [_arm_row(trials, values, header, cell_type, arm) for arm in header.arms_on(cell_type)]
         for row, adjusted in zip(rows, holm([float(row["p"]) for row in rows]), strict=True):
             row["p_holm"] = adjusted
         parts += rows
@@ -112,16 +115,15 @@ def _arm_row(
         "ci_low": summary.low,
         "ci_high": summary.high,
     }
-    return {**row, **_against_baseline(values, by_pair, header, cell_type, arm)}
+    return {**row, **_against_reference(values, by_pair, header, cell_type, arm)}
 
 
-def _against_baseline(
+def _against_reference(
     values: pd.DataFrame, by_pair: Mapping[tuple[int, str], float], header: StudyHeader, cell_type: str, arm: str
 ) -> dict[str, float]:
-    baseline: dict[tuple[int, str], float] = {}
-    if header.baseline is not None and arm != header.baseline:
-        baseline = _by_pair(_of_arm(values, cell_type, header.baseline), header.metric)
-    differences = paired_differences(by_pair, baseline)
+    other = header.reference(arm)
+    reference = {} if other is None else _by_pair(_of_arm(values, cell_type, other), header.metric)
+    differences = paired_differences(by_pair, reference)
     effect = paired_effect(differences)
     return {
         "n_pairs": effect.difference.n,
@@ -136,6 +138,11 @@ def _against_baseline(
 
 def _of_arm(trials: pd.DataFrame, cell_type: str, arm: str) -> pd.DataFrame:
     return trials[(trials["cell_type"] == cell_type) & (trials["arm"] == arm)]
+
+
+def arm_pairs(values: pd.DataFrame, cell_type: str, arm: str, metric: str) -> dict[tuple[int, str], float]:
+    """The metric of an arm's runs by (seed, fold); of one run a place, as `latest` gives them."""
+    return _by_pair(_of_arm(values, cell_type, arm), metric)
 
 
 def _by_pair(trials: pd.DataFrame, metric: str) -> dict[tuple[int, str], float]:
@@ -159,16 +166,33 @@ def search_column(trials: pd.DataFrame, header: StudyHeader) -> str:
     return column if column in trials else header.metric
 
 
-def best_trials_table(trials: pd.DataFrame, header: StudyHeader, n_best: int = N_BEST_TRIALS) -> pd.DataFrame:
-    """Best trials of a search, best first.
+def front_trials(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
+    """Of a search's finished trials those on the Pareto front of its two objectives, best of the first one first."""
+    first, second = search_column(trials, header), header.second_metric
+    assert second is not None
+    usable = with_value(with_value(trials, first), second).drop_duplicates("trial_id", keep="last")
+    outcomes = [
+        Outcome({"row": row}, (float(one), float(other)))
+        for row, (one, other) in enumerate(zip(usable[first], usable[second], strict=True))
+    ]
+    objectives = (Objective(first, header.direction), Objective(second, header.second_direction or "minimize"))
+    front: pd.DataFrame = usable.iloc[[one.values["row"] for one in pareto_front(outcomes, objectives)]]
+    return front
 
-    Columns: rank, trial_id, cell_type, seed, fold, what ranks (see `search_column`), the study's metric, and each
-    searched setting by its dotted path.
+
+def best_trials_table(trials: pd.DataFrame, header: StudyHeader, n_best: int = N_BEST_TRIALS) -> pd.DataFrame:
+    """Best trials of a search, best first; of one with two objectives the whole Pareto front.
+
+    Columns: rank, trial_id, cell_type, seed, fold, what ranks (see `search_column`), the second objective, the study's
+    metric, and each searched setting by its dotted path.
     """
     ranking = search_column(trials, header)
-    usable = with_value(trials, ranking)
-    ordered = usable.sort_values(ranking, ascending=header.direction == "minimize", kind="stable").head(n_best)
-    metrics = [name for name in dict.fromkeys([ranking, header.metric]) if name in ordered]
+    if header.second_metric is None:
+        usable = with_value(trials, ranking)
+        ordered = usable.sort_values(ranking, ascending=header.direction == "minimize", kind="stable").head(n_best)
+    else:
+        ordered = front_trials(trials, header)
+    metrics = [name for name in dict.fromkeys([ranking, header.second_metric, header.metric]) if name in ordered]
     kept = ordered[[*TRIAL_PLACE[1:], *metrics, *searched_parameters(trials)]]
     table = kept.rename(columns=lambda name: name.removeprefix("param/")).reset_index(drop=True)
     table.insert(0, "rank", range(1, len(table) + 1))
@@ -176,25 +200,32 @@ def best_trials_table(trials: pd.DataFrame, header: StudyHeader, n_best: int = N
 
 
 def study_table(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
-    """`arm_table` of an ablation, `best_trials_table` of a search."""
-    return arm_table(trials, header) if header.kind == "ablation" else best_trials_table(trials, header)
+    """`best_trials_table` of a search, `arm_table` of any other study."""
+    return best_trials_table(trials, header) if header.kind == "search" else arm_table(trials, header)
 
 
 def count_trials(trials: pd.DataFrame, header: StudyHeader) -> dict[str, int]:
-    """Trials planned, and of these finished with a value, failed, running and never started."""
+    """Trials planned, and of these finished with a value, pruned by a search, failed, running and never started.
+
+    Of a search its proposals are counted: not its finalists, and not what it knew before.
+    """
+    if header.kind == "search":
+        trials = trials[~trials["arm"].str.startswith(f"{WARM_ARM}-")]
     ranked_by = search_column(trials, header) if header.kind == "search" else header.metric
     n_finished = with_value(trials, ranked_by)["trial_id"].nunique()
     with_values = set(with_value(trials, ranked_by)["trial_id"])
     rest = trials[~trials["trial_id"].isin(with_values)]
     n_running = rest[rest["status"].isin(["RUNNING", "SCHEDULED"])]["trial_id"].nunique()
-    n_failed = rest["trial_id"].nunique() - n_running
-    planned = header.n_trials
+    n_pruned = rest[rest["outcome"] == PRUNED]["trial_id"].nunique()
+    n_failed = rest["trial_id"].nunique() - n_running - n_pruned
+    planned = header.n_trials if header.n_proposals is None else header.n_proposals
     return {
         "planned": planned,
         "finished": int(n_finished),
+        "pruned": int(n_pruned),
         "failed": int(n_failed),
         "running": int(n_running),
-        "missing": max(0, planned - int(n_finished) - int(n_failed) - int(n_running)),
+        "missing": max(0, planned - int(n_finished) - int(n_pruned) - int(n_failed) - int(n_running)),
     }
 
 

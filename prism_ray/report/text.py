@@ -90,12 +90,14 @@ def gene_cells(genes: pd.DataFrame, header: StudyHeader) -> tuple[list[str], lis
 
 def table_text(table: pd.DataFrame, header: StudyHeader) -> str:
     """The table in aligned columns, for a log."""
-    headings, rows = table_cells(table, header)
+    return "\n".join(table_lines(*table_cells(table, header)))
+
+
+def table_lines(headings: list[str], rows: list[list[str]]) -> list[str]:
+    """Lines of a table in aligned columns."""
     widths = [max(len(line[column]) for line in (headings, *rows)) for column in range(len(headings))]
     lines = [headings, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
 
 
 def table_markdown(headings: list[str], rows: list[list[str]]) -> str:
@@ -121,6 +123,9 @@ def headline(table: pd.DataFrame, header: StudyHeader) -> str:
         if not part:
             sentences.append(f"{where}no trial has finished with a value of {header.metric} yet.")
             continue
+        if header.kind == "evaluation":
+            sentences.append(_change_sentence(part, header, where))
+            continue
         choose = min if header.direction == "minimize" else max
         best = choose(part, key=lambda row: row["mean"])
         sentences.append(_arm_sentence(best, header, where, word))
@@ -128,17 +133,32 @@ def headline(table: pd.DataFrame, header: StudyHeader) -> str:
     return text[0].upper() + text[1:]
 
 
+def _change_sentence(rows: list[dict[Hashable, Any]], header: StudyHeader, where: str) -> str:
+    """The change of input that moves its own model most: other models, and other cell types' labels, do not compare."""
+    changed = [row for row in rows if row["arm"] in header.references and not math.isnan(row["difference"])]
+    if not changed:
+        return f"{where}no model has been evaluated on changed input yet."
+    most = max(changed, key=lambda row: abs(row["difference"]))
+    text = f"{where}largest change of {header.metric}: {most['arm']}, {signed(most['difference'])}"
+    reference = header.references[most["arm"]]
+    if math.isnan(most["p_holm"]):
+        return f"{text} from {reference}; too few pairs for an interval."
+    shown = interval(most["difference_low"], most["difference_high"])
+    return f"{text} {shown} from {reference}, p = {probability(most['p_holm'])} after Holm."
+
+
 def _arm_sentence(best: dict[Hashable, Any], header: StudyHeader, where: str, word: str) -> str:
     text = f"{where}{word} mean {header.metric}: {best['arm']}, {number(best['mean'])} over {best['n_finished']} runs"
     if header.baseline is None:
         return f"{text}."
-    if best["arm"] == header.baseline:
+    reference = header.reference(best["arm"])
+    if reference is None:
         return f"{text}; it is the baseline."
     if math.isnan(best["p_holm"]):
-        return f"{text}; too few pairs with {header.baseline} for an interval."
+        return f"{text}; too few pairs with {reference} for an interval."
     shown = interval(best["difference_low"], best["difference_high"])
     return (
-        f"{text}; difference from {header.baseline} {signed(best['difference'])} {shown}, "
+        f"{text}; difference from {reference} {signed(best['difference'])} {shown}, "
         f"p = {probability(best['p_holm'])} after Holm. With {best['n_pairs']} pairs a true difference of "
         f"{number(best['detectable'])} would be found in four of five such studies."
     )

@@ -10,21 +10,38 @@ from typing import Any
 from prism_ray.config import RunConfig
 from prism_ray.documents import Document, Place
 from prism_ray.errors import FaultList, did_you_mean
-from prism_ray.study.designs import BASE_ARM, FULL_ARM, ArmPlan, add_one, factorial, leave_one_out, subsets
-from prism_ray.study.patches import apply_patch, in_document, known_setting, without_effect
+from prism_ray.study.designs import (
+    BASE_ARM,
+    FULL_ARM,
+    ArmPlan,
+    add_one,
+    factorial,
+    leave_one_out,
+    step_by_step,
+    subsets,
+)
+from prism_ray.study.patches import apply_patch, known_setting, without_effect
 from prism_ray.study.schema import StudyEntry
 from prism_ray.study.spec import Arm
 
-# Arms name metrics and folders, in which nothing else is safe.
-_ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+"""Arms name metrics and folders, in which nothing else is safe."""
 
 
 @dataclass(frozen=True)
 class _PlacedArm:
-    """An arm of the design with the place of its patch in the file."""
+    """An arm of the design with the place of its patch in the file, and that of each setting in it.
+
+    The settings of an arm on a path are those of its own patch and those of the arms before it.
+    """
 
     plan: ArmPlan
     place: Place
+    settings: Mapping[str, Place]
+
+    def own(self) -> list[str]:
+        """Settings that the arm's own patch gives."""
+        return [setting for setting, place in self.settings.items() if place[:-1] == self.place]
 
 
 def plan_arms(entry: StudyEntry) -> tuple[ArmPlan, ...]:
@@ -35,6 +52,8 @@ def plan_arms(entry: StudyEntry) -> tuple[ArmPlan, ...]:
         return leave_one_out(parts)
     if design.kind == "add_one":
         return add_one(parts)
+    if design.kind == "path":
+        return step_by_step(parts)
     if design.kind == "factorial":
         return factorial(design.factors or {})
     if design.kind == "subsets":
@@ -55,32 +74,47 @@ def varied_settings(entry: StudyEntry) -> tuple[str, ...]:
 
 def baseline_arm(entry: StudyEntry) -> str | None:
     """Name of the arm that others are compared with; None where the file does not say."""
-    made = {"leave_one_out": FULL_ARM, "add_one": BASE_ARM}.get(entry.design.kind)
+    made = {"leave_one_out": FULL_ARM, "add_one": BASE_ARM, "path": BASE_ARM}.get(entry.design.kind)
     return made if made is not None else entry.baseline_arm
 
 
 def build_arms(
     document: Document,
     entry: StudyEntry,
-    baseline: RunConfig,
+    baseline: RunConfig | None,
     kept: Sequence[str] | None,
     faults: FaultList,
 ) -> tuple[Arm, ...]:
     """Arms with their settings; those with a fault are left out, and their faults added to `faults`.
 
     Args:
+        baseline: settings that the arms change; None where these have faults: arms are then checked on the defaults, so
+            that their own faults are said in the same go, and not against each other.
         kept: names of the arms that are kept, or None for all.
     """
-    placed = [_PlacedArm(plan, _patch_place(entry, plan)) for plan in plan_arms(entry)]
+    placed = _placed(entry)
     if kept is not None:
         placed = [arm for arm in placed if arm.plan.name in kept]
     arms = []
     for arm in placed:
-        config = _config(document, entry, baseline, arm, faults)
+        config = _config(document, entry, baseline or RunConfig(), arm, faults)
         if config is not None:
             arms.append(Arm(arm.plan.name, dict(arm.plan.patch), arm.plan.reason, config))
-    _check_different(document, arms, {arm.plan.name: arm.place for arm in placed}, faults)
+    if baseline is not None:
+        check_different(document, arms, {arm.plan.name: arm.place for arm in placed}, faults)
     return tuple(arms)
+
+
+def _placed(entry: StudyEntry) -> list[_PlacedArm]:
+    placed: list[_PlacedArm] = []
+    for plan in plan_arms(entry):
+        place = _patch_place(entry, plan)
+        settings = {setting: (*place, setting) for setting in plan.patch}
+        if entry.design.kind == "path" and placed:
+            given = entry.arms[plan.name].patch
+            settings = {**placed[-1].settings, **{setting: settings[setting] for setting in given}}
+        placed.append(_PlacedArm(plan, place, settings))
+    return placed
 
 
 def _patch_place(entry: StudyEntry, plan: ArmPlan) -> Place:
@@ -93,22 +127,23 @@ def _patch_place(entry: StudyEntry, plan: ArmPlan) -> Place:
 def _config(
     document: Document, entry: StudyEntry, baseline: RunConfig, arm: _PlacedArm, faults: FaultList
 ) -> RunConfig | None:
-    where = in_document(document, arm.place)
+    def where(setting: str) -> str:
+        return document.where(arm.settings.get(setting, (*arm.place, setting)))
+
     name = arm.plan.name
-    if not _ARM_NAME.fullmatch(name):
+    if not ARM_NAME.fullmatch(name):
         faults.add(
             document.where(arm.place[:2]), f"{name!r} is no usable name of an arm", "use letters, digits, _, - and ."
         )
     varied = varied_settings(entry)
-    undeclared = [path for path in arm.plan.patch if path not in varied]
-    for path in undeclared:
-        if known_setting(path, where(path), faults) and varied:
+    for setting in arm.own():
+        if setting not in varied and known_setting(setting, where(setting), faults) and varied:
             faults.add(
-                where(path),
+                where(setting),
                 f"arm {name} changes a setting that is not among `changes` ({', '.join(varied)})",
                 "declare it there, or take it out of the arm: two changes at once answer no question",
             )
-    declared: Mapping[str, Any] = {path: value for path, value in arm.plan.patch.items() if path in varied}
+    declared: Mapping[str, Any] = {setting: value for setting, value in arm.plan.patch.items() if setting in varied}
     config = apply_patch(baseline, declared, where, faults)
     problem = without_effect(config) if config is not None else None
     if problem is not None:
@@ -116,7 +151,8 @@ def _config(
     return config
 
 
-def _check_different(document: Document, arms: Sequence[Arm], places: Mapping[str, Place], faults: FaultList) -> None:
+def check_different(document: Document, arms: Sequence[Arm], places: Mapping[str, Place], faults: FaultList) -> None:
+    """Add a fault for each arm that is the same run as one before it; `places` has each arm's place by its name."""
     first: dict[str, str] = {}
     for arm in arms:
         same = first.setdefault(arm.config.fingerprint(), arm.name)

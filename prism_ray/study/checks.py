@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from prism_ray.config import RunConfig
@@ -10,33 +10,43 @@ from prism_ray.documents import Document
 from prism_ray.errors import FaultList, did_you_mean
 from prism_ray.metrics import METRICS
 from prism_ray.study.arms import baseline_arm, plan_arms, varied_settings
-from prism_ray.study.patches import known_setting
+from prism_ray.study.patches import OVERRIDES, known_metric, known_setting
 from prism_ray.study.schema import StudyEntry
 from prism_ray.study.spec import Study
 
-_ABLATION_ONLY = ("arms", "changes", "baseline_arm", "design")
+_NOT_OF_KIND = {
+    "ablation": ("models", "search"),
+    "evaluation": ("design", "curve", "search"),
+    "search": ("arms", "changes", "baseline_arm", "design", "expect", "models"),
+}
+"""Fields that a study of a kind does not read."""
 
 
 def kind_faults(document: Document, entry: StudyEntry, broken: frozenset[str], faults: FaultList) -> None:
     """Add faults for fields that the study's kind lacks or that have no effect in it."""
     if "kind" in broken:
         return
-    if entry.kind == "search":
-        if entry.search is None and "search" not in broken:
-            faults.add(document.where(("search",)), "is missing", "a study of kind search says its space and n_trials")
-        for name in _ABLATION_ONLY:
-            if name in entry.model_fields_set:
-                faults.add(document.where((name,)), "has no effect in a study of kind search", "remove it")
-    elif entry.search is not None:
-        faults.add(
-            document.where(("search",)), "has no effect in a study of kind ablation", "remove it, or use kind: search"
-        )
+    if entry.kind == "search" and entry.search is None and "search" not in broken:
+        faults.add(document.where(("search",)), "is missing", "a study of kind search says its space and n_trials")
+    for name in _NOT_OF_KIND[entry.kind]:
+        if name in entry.model_fields_set:
+            fix = "remove it, or use kind: search" if name == "search" else "remove it"
+            faults.add(document.where((name,)), f"has no effect in a study of kind {entry.kind}", fix)
+    if entry.kind == "evaluation":
+        return
+    for name, arm in entry.arms.items():
+        if arm.models is not None:
+            place = ("arms", name, "models")
+            faults.add(document.where(place), f"has no effect in a study of kind {entry.kind}", "remove it")
+    if entry.smoke is not None and entry.smoke.models is not None:
+        faults.add(document.where(("smoke", "models")), f"has no effect in a study of kind {entry.kind}", "remove it")
 
 
 def metric_faults(document: Document, entry: StudyEntry, broken: frozenset[str], faults: FaultList) -> None:
     """Add faults for metrics that are not computed, or that choose on the test fold or in the wrong direction."""
     if "report_metric" not in broken:
-        _known_metric(entry.report_metric, document.where(("report_metric",)), ("test", "val"), faults)
+        known = [f"{split}/{name}" for split in ("test", "val") for name in METRICS]
+        known_metric(entry.report_metric, document.where(("report_metric",)), known, faults)
     if "objective" in broken:
         return
     metric = entry.objective.metric
@@ -46,7 +56,7 @@ def metric_faults(document: Document, entry: StudyEntry, broken: frozenset[str],
             f"{metric!r} would choose on the test fold",
             f"use val/{metric.removeprefix('test/')}: the test fold is looked at once, at the end",
         )
-    elif _known_metric(metric, document.where(("objective", "metric")), ("val",), faults):
+    elif known_metric(metric, document.where(("objective", "metric")), [f"val/{name}" for name in METRICS], faults):
         better = METRICS[metric.removeprefix("val/")].direction
         if entry.objective.direction != better:
             faults.add(
@@ -54,17 +64,10 @@ def metric_faults(document: Document, entry: StudyEntry, broken: frozenset[str],
             )
 
 
-def _known_metric(metric: str, where: str, splits: Iterable[str], faults: FaultList) -> bool:
-    known = [f"{split}/{name}" for split in splits for name in METRICS]
-    if metric not in known:
-        faults.add(where, f"{metric!r} is not a metric", did_you_mean(metric, known))
-    return metric in known
-
-
 def curve_faults(document: Document, entry: StudyEntry, broken: frozenset[str], faults: FaultList) -> None:
     """Add a fault for an x axis that is no number or that the study does not vary."""
     path = entry.curve
-    if path is None or "curve" in broken:
+    if path is None or "curve" in broken or entry.kind == "evaluation":
         return
     where = document.where(("curve",))
     if not known_setting(path, where, faults):
@@ -81,8 +84,10 @@ def curve_faults(document: Document, entry: StudyEntry, broken: frozenset[str], 
 def varied_elsewhere(document: Document, entry: StudyEntry, overrides: Mapping[str, Any], faults: FaultList) -> None:
     """Add faults for settings that the smoke scale or an override replaces although the study varies them."""
     varied = varied_settings(entry)
+    # A search's baseline is trained only beside finalists, and there it has to be as small as they are.
+    trains_baseline = entry.search is not None and entry.search.finalists is not None
     for path in entry.smoke.patch if entry.smoke is not None else ():
-        if path in varied:
+        if path in varied and not trains_baseline:
             faults.add(
                 document.where(("smoke", "patch", path)),
                 "is what the study varies",
@@ -91,7 +96,7 @@ def varied_elsewhere(document: Document, entry: StudyEntry, overrides: Mapping[s
     for path in overrides:
         if path in varied:
             faults.add(
-                f"overrides.{path}", f"is what the study {document.path.stem} varies", "write a study of your own"
+                f"{OVERRIDES}.{path}", f"is what the study {document.path.stem} varies", "write a study of your own"
             )
 
 
@@ -101,8 +106,8 @@ def smoke_faults(document: Document, entry: StudyEntry, broken: frozenset[str], 
     if smoke is None or broken & {"kind", "design", "arms", "search"}:
         return
     if smoke.search is not None and entry.search is None:
-        faults.add(document.where(("smoke", "search")), "has no effect in a study of kind ablation", "remove it")
-    if smoke.arms is None:
+        faults.add(document.where(("smoke", "search")), f"has no effect in a study of kind {entry.kind}", "remove it")
+    if smoke.arms is None or entry.kind == "evaluation":
         return
     where = document.where(("smoke", "arms"))
     names = [plan.name for plan in plan_arms(entry)]
@@ -125,7 +130,7 @@ def size_faults(document: Document, study: Study, faults: FaultList) -> None:
                 faults.add(
                     document.where((*scale, name)),
                     f"{len(values)} of them, but a search trains each proposal once",
-                    "give one; what wins is repeated over seeds in an ablation",
+                    "give one; what wins is repeated over the seeds of search.finalists",
                 )
     limit = study.budget.max_trials
     if limit is not None and study.n_trials > limit:

@@ -15,7 +15,13 @@ FULL_ARM = "full"
 """Arm of a leave-one-out design that leaves nothing out."""
 
 BASE_ARM = "base"
-"""Arm of an add-one design that adds nothing."""
+"""Arm of an add-one design that adds nothing, and of a path that has not left its start."""
+
+PROPOSAL_ARM = "proposal"
+"""How the arm of a search's proposal begins; the fingerprint of its settings follows."""
+
+WARM_ARM = "known"
+"""How the arm of a trial begins that a search was told of before it began."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,14 @@ def add_one(parts: Iterable[ArmPlan]) -> tuple[ArmPlan, ...]:
     return (base, *(ArmPlan(f"with_{part.name}", part.patch, part.reason) for part in parts))
 
 
+def step_by_step(parts: Iterable[ArmPlan]) -> tuple[ArmPlan, ...]:
+    """The base, then one change after the other on top of those before: n + 1 arms of n parts, the last with all."""
+    arms = [ArmPlan(BASE_ARM, {}, "nothing changed yet")]
+    for part in parts:
+        arms.append(ArmPlan(part.name, {**arms[-1].patch, **part.patch}, part.reason))
+    return tuple(arms)
+
+
 def factorial(factors: Mapping[str, Sequence[Any]]) -> tuple[ArmPlan, ...]:
     """Every combination of the levels of all factors (dotted path -> levels); the last factor changes fastest."""
     labels = _short_labels(factors)
@@ -50,10 +64,10 @@ def factorial(factors: Mapping[str, Sequence[Any]]) -> tuple[ArmPlan, ...]:
     return tuple(arms)
 
 
-def subsets(path: str, of: Sequence[str], min_size: int) -> tuple[ArmPlan, ...]:
+def subsets(setting: str, of: Sequence[str], min_size: int) -> tuple[ArmPlan, ...]:
     """Every subset of the names in `of` with at least `min_size` of them, small ones first."""
     domain_members = Subset(tuple(of), min_size).members()
-    return tuple(ArmPlan(_level_name(members), {path: members}, "one subset of all") for members in domain_members)
+    return tuple(ArmPlan(_level_name(members), {setting: members}, "one subset of all") for members in domain_members)
 
 
 def _short_labels(paths: Iterable[str]) -> dict[str, str]:
@@ -72,7 +86,7 @@ def _level_name(level: object) -> str:
 
 
 def expand(study: Study) -> tuple[Trial, ...]:
-    """All trials of an ablation, those of one seed together, so that pairs to be compared finish together.
+    """All trials of an ablation or evaluation, those of one seed together: pairs to be compared finish together.
 
     Raises:
         ConfigError: the study is a search, whose trials are proposed while it runs.
@@ -85,14 +99,19 @@ def expand(study: Study) -> tuple[Trial, ...]:
         for fold in study.folds
         for cell_type in study.cell_types
         for arm in study.arms
+        if arm.runs_on(cell_type)
     )
 
 
-def proposed_trial(study: Study, values: Mapping[str, Any]) -> Trial:
+def proposed_trial(study: Study, values: Mapping[str, Any], kind: str = PROPOSAL_ARM) -> Trial:
     """The trial of a search's proposal; its arm is named by its settings, so the same proposal is the same arm.
+
+    Args:
+        values: as `Study.config_for` takes them.
+        kind: how the arm's name begins, `PROPOSAL_ARM` or `WARM_ARM`.
 
     Raises:
         ConfigError: the values are not of the study's space.
     """
     config = study.config_for(values)
-    return Trial(study.name, f"proposal-{config.fingerprint()[:8]}", config)
+    return Trial(study.name, f"{kind}-{config.fingerprint()[:8]}", config)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,25 @@ from prism_ray.config import RunConfig
 from prism_ray.documents import Document, read_document
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
 from prism_ray.study import checks
-from prism_ray.study.arms import arm_faults, baseline_arm, build_arms, varied_settings
-from prism_ray.study.patches import apply_patch, in_document
+from prism_ray.study.arms import arm_faults, baseline_arm, build_arms, plan_arms, varied_settings
+from prism_ray.study.evaluation_checks import evaluation_faults
+from prism_ray.study.evaluations import (
+    BaseStudy,
+    arm_of,
+    base_study,
+    build_evaluation_arms,
+    completed,
+    evaluation_references,
+)
+from prism_ray.study.expectations import Expectation, build_expectations
+from prism_ray.study.patches import OVERRIDES, apply_patch, in_document
 from prism_ray.study.schema import SmokeEntry, StudyEntry, read_entry
+from prism_ray.study.search_checks import finalists_smoke_faults, second_objective_faults
 from prism_ray.study.search_space import build_search
-from prism_ray.study.spec import Budget, Objective, Study
+from prism_ray.study.search_spec import Objective
+from prism_ray.study.spec import Arm, Budget, Study
 
+_OVERRIDE_DIGITS = 6
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PACKAGED = Path(prism_ray.__file__).parent / "search_spaces"
 _IN_CLONE = Path(prism_ray.__file__).parent.parent / "search_spaces"
@@ -65,8 +80,9 @@ def load_study(path: str | Path, *, smoke: bool = False, overrides: Mapping[str,
     """
     document = read_document(Path(path), ConfigError)
     faults = FaultList()
-    entry, broken = read_entry(document, faults)
-    draft = _Draft(document, entry, broken, overrides or {}, faults)
+    base = base_study(document, faults, load_study, find_study, smoke=smoke, overrides=overrides or {})
+    entry, broken = read_entry(document, faults, completed(document, base))
+    draft = _Draft(document, entry, broken, overrides or {}, faults, base)
     _check_whole(draft, smoke)
     full = _build(draft, None, {} if smoke else draft.overrides)
     small = _build(draft, entry.smoke, draft.overrides if smoke else {}) if entry.smoke is not None else None
@@ -85,6 +101,7 @@ class _Draft:
     broken: frozenset[str]
     overrides: Mapping[str, Any]
     faults: FaultList
+    base: BaseStudy | None
 
 
 def _check_whole(draft: _Draft, smoke: bool) -> None:
@@ -99,46 +116,51 @@ def _check_whole(draft: _Draft, smoke: bool) -> None:
         faults.add(str(document.path), "has no smoke scale", "add a `smoke` section, or run it at full scale")
     checks.kind_faults(document, entry, broken, faults)
     checks.metric_faults(document, entry, broken, faults)
+    second_objective_faults(document, entry, broken, faults)
+    finalists_smoke_faults(document, entry, broken, faults)
     checks.curve_faults(document, entry, broken, faults)
     checks.varied_elsewhere(document, entry, draft.overrides, faults)
     checks.smoke_faults(document, entry, broken, faults)
     if entry.kind == "ablation" and "kind" not in broken:
         arm_faults(document, entry, broken, faults)
+    if entry.kind == "evaluation" and "kind" not in broken:
+        evaluation_faults(document, entry, broken, draft.base, faults)
 
 
 def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]) -> Study | None:
     """The study at one scale, or None where its settings have faults, which are added to the draft's."""
     document, entry, faults = draft.document, draft.entry, draft.faults
     baseline = _baseline(draft, smoke, overrides)
-    if baseline is None:
-        # Arms are checked all the same, so that their own faults are said in the same go.
-        baseline = RunConfig()
     is_search = entry.kind == "search" and entry.search is not None
-    kept = smoke.arms if smoke is not None else None
-    arms = () if is_search or "kind" in draft.broken else build_arms(document, entry, baseline, kept, faults)
+    arms = () if is_search or "kind" in draft.broken else _arms(draft, baseline, smoke)
     search = None
     if is_search and entry.search is not None:
-        search = build_search(document, entry.search, smoke.search if smoke is not None else None, baseline, faults)
+        search = build_search(
+            document, entry.search, smoke.search if smoke is not None else None, baseline or RunConfig(), faults
+        )
+    second = entry.second_objective
     is_scaled = smoke is not None and bool(smoke.model_fields_set)
     study = Study(
-        name=f"{document.path.stem}-smoke" if is_scaled else document.path.stem,
+        name=_name(document.path.stem, is_scaled, overrides),
         path=document.path,
         question=entry.question,
         claim=entry.claim,
         source=entry.source,
         kind=entry.kind,
-        baseline=baseline,
+        baseline=baseline or RunConfig(),
         arms=arms,
-        baseline_arm=None if is_search else baseline_arm(entry),
-        changes=() if is_search else varied_settings(entry),
+        baseline_arm=None if is_search else _baseline_arm(entry),
+        changes=() if is_search else (*(draft.base.full.changes if draft.base else ()), *varied_settings(entry)),
         curve=entry.curve,
         seeds=(smoke.seeds if smoke is not None else None) or entry.seeds,
         folds=(smoke.folds if smoke is not None else None) or entry.folds,
         cell_types=(smoke.cell_types if smoke is not None else None) or entry.cell_types,
         objective=Objective(entry.objective.metric, entry.objective.direction),
         report_metric=entry.report_metric,
-        budget=Budget(entry.budget.max_trials),
+        budget=Budget(**entry.budget.model_dump()),
         search=search,
+        second_objective=Objective(second.metric, second.direction) if is_search and second is not None else None,
+        expectations=_expectations(draft, None if smoke is None else [arm.name for arm in arms]),
         overrides=dict(overrides),
         is_smoke=is_scaled,
     )
@@ -146,14 +168,52 @@ def _build(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]
     return study
 
 
+def _name(stem: str, is_scaled: bool, overrides: Mapping[str, Any]) -> str:
+    """Name of a study's experiment: other settings are another experiment, so that nothing of theirs is mixed."""
+    name = f"{stem}-smoke" if is_scaled else stem
+    if not overrides:
+        return name
+    text = json.dumps(overrides, sort_keys=True)
+    return f"{name}-set-{hashlib.sha256(text.encode()).hexdigest()[:_OVERRIDE_DIGITS]}"
+
+
+def _expectations(draft: _Draft, kept: Sequence[str] | None) -> tuple[Expectation, ...]:
+    """Claims about the arms that this scale keeps."""
+    entry = draft.entry
+    if entry.kind == "search" or draft.broken & {"kind", "arms", "design", "baseline_arm"}:
+        return ()
+    if entry.kind == "evaluation":
+        references = evaluation_references(entry, draft.base)
+    else:
+        references = {plan.name: baseline_arm(entry) or plan.name for plan in plan_arms(entry)}
+    claims = build_expectations(draft.document, entry.expect, references, draft.faults)
+    return tuple(one for one in claims if kept is None or {one.arm, one.than} <= set(kept))
+
+
+def _arms(draft: _Draft, baseline: RunConfig | None, smoke: SmokeEntry | None) -> tuple[Arm, ...]:
+    document, entry = draft.document, draft.entry
+    if entry.kind == "evaluation":
+        base = None if draft.base is None else draft.base.at(is_small=smoke is not None)
+        return build_evaluation_arms(document, entry, baseline, base, smoke, draft.faults)
+    return build_arms(document, entry, baseline, smoke.arms if smoke is not None else None, draft.faults)
+
+
+def _baseline_arm(entry: StudyEntry) -> str | None:
+    if entry.kind == "evaluation":
+        return None if entry.baseline_arm is None else arm_of(entry.baseline_arm)
+    return baseline_arm(entry)
+
+
 def _baseline(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]) -> RunConfig | None:
     """The settings that arms and proposals change; None where a patch on the defaults has a fault."""
     document, entry, faults = draft.document, draft.entry, draft.faults
+    if draft.base is not None:
+        return draft.base.at(is_small=smoke is not None).baseline
     config = apply_patch(RunConfig(), entry.baseline, in_document(document, ("baseline",)), faults)
     if smoke is not None:
         config = apply_patch(config or RunConfig(), smoke.patch, in_document(document, ("smoke", "patch")), faults)
     if overrides:
-        config = apply_patch(config or RunConfig(), overrides, lambda path: f"overrides.{path}", faults)
+        config = apply_patch(config or RunConfig(), overrides, lambda path: f"{OVERRIDES}.{path}", faults)
     return config
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from prism_ray.config import RunConfig, patched
@@ -12,8 +12,17 @@ from prism_ray.study.spec import STUDY_OWNED
 
 Where = Callable[[str], str]
 """Text of the place of a setting, given by its dotted path."""
+Known = Callable[[str, str, FaultList], bool]
 
-_SETTINGS = tuple(RunConfig().flat())
+EVALUATION = "evaluation."
+"""What the settings of an evaluation begin with: only the arms of a study of kind `evaluation` may change them."""
+
+_ALL = tuple(RunConfig().flat())
+_SETTINGS = tuple(path for path in _ALL if not path.startswith(EVALUATION))
+_OF_EVALUATIONS = tuple(path for path in _ALL if path.startswith(EVALUATION))
+
+OVERRIDES = "overrides"
+"""Place of the settings that a launch replaces, in messages."""
 
 
 def in_document(document: Document, place: Place) -> Where:
@@ -31,6 +40,10 @@ def known_setting(path: str, where: str, faults: FaultList) -> bool:
     if path in STUDY_OWNED:
         faults.add(where, f"{path} is set for every trial", f"give its values in `{STUDY_OWNED[path]}`")
         return False
+    if path in _OF_EVALUATIONS:
+        fix = "use it in the arms of a study of kind evaluation"
+        faults.add(where, f"{path} changes what a model that is trained already is given", fix)
+        return False
     if path not in _SETTINGS:
         section = [name for name in _SETTINGS if name.startswith(f"{path.split('.', maxsplit=1)[0]}.")]
         faults.add(where, f"{path!r} is not a setting", did_you_mean(path, section or _SETTINGS))
@@ -38,9 +51,37 @@ def known_setting(path: str, where: str, faults: FaultList) -> bool:
     return True
 
 
-def apply_patch(config: RunConfig, patch: Mapping[str, Any], where: Where, faults: FaultList) -> RunConfig | None:
-    """`config` with settings replaced by dotted path, or None with the faults added to `faults`."""
-    usable = [path for path in patch if known_setting(path, where(path), faults)]
+def known_metric(metric: str, where: str, known: Collection[str], faults: FaultList) -> bool:
+    """Whether the metric is one of those; a fault at `where` if not."""
+    if metric not in known:
+        faults.add(where, f"{metric!r} is not a metric", did_you_mean(metric, known))
+    return metric in known
+
+
+def known_evaluation(path: str, where: str, faults: FaultList) -> bool:
+    """Whether an arm of an evaluation study may change the setting of that dotted path; a fault at `where` if not."""
+    if path in _OF_EVALUATIONS:
+        return True
+    if path in _ALL:
+        faults.add(
+            where,
+            f"{path} is a setting of the model's training",
+            f"change it in `models`; arms change {', '.join(_OF_EVALUATIONS)}",
+        )
+    else:
+        faults.add(where, f"{path!r} is not a setting of an evaluation", did_you_mean(path, _OF_EVALUATIONS))
+    return False
+
+
+def apply_patch(
+    config: RunConfig, patch: Mapping[str, Any], where: Where, faults: FaultList, known: Known = known_setting
+) -> RunConfig | None:
+    """`config` with settings replaced by dotted path, or None with the faults added to `faults`.
+
+    Args:
+        known: says whether a setting may be replaced, and adds a fault if not.
+    """
+    usable = [path for path in patch if known(path, where(path), faults)]
     try:
         changed = patched(config, {path: patch[path] for path in usable}, "")
     except ConfigError as problem:

@@ -6,30 +6,16 @@ How the fields must fit each other, and the settings that they name, is checked 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from prism_ray.config import Name, Real
 from prism_ray.documents import Document, Place, StrictModel, faults_of, lists_to_tuples
 from prism_ray.errors import FaultList
-from prism_ray.study.space import DOMAIN_NAMES, Domain, domain_from_json
-
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Patch = dict[str, Any]
-Option = bool | int | float | str
-Values = TypeVar("Values", bound="tuple[object, ...] | None")
-
-
-def _once_each(values: Values) -> Values:
-    if values is None:
-        return values
-    if not values:
-        raise ValueError("is empty; give at least one")
-    twice = [value for index, value in enumerate(values) if value in values[:index]]
-    if twice:
-        raise ValueError(f"gives {twice[0]!r} twice")
-    return values
+from prism_ray.study.entry_values import Patch, Seed, Values, once_each
+from prism_ray.study.expectations import ExpectEntry
+from prism_ray.study.search_schema import SearchEntry, SmokeSearchEntry
 
 
 class ArmEntry(StrictModel):
@@ -39,14 +25,58 @@ class ArmEntry(StrictModel):
     """What it changes of the baseline: dotted path -> value."""
     reason: Name
     """Why it is in the study, one line."""
+    models: tuple[Name, ...] | None = None
+    """evaluation: the models that it is an arm of; all where not given."""
+
+    @field_validator("models")
+    @classmethod
+    def _unique(cls, values: Values) -> Values:
+        return once_each(values)
+
+
+class ModelEntry(StrictModel):
+    """One model that an evaluation study gives other input."""
+
+    patch: Patch = Field(default_factory=dict)
+    """What it changes of the baseline: dotted path -> value."""
+    reason: Name
+    """Why it is in the study, one line."""
+
+
+class ModelsOfStudyEntry(StrictModel):
+    """The models of another study: those that its arms train."""
+
+    study: Name
+    """Name of the study, of kind ablation."""
+    arms: tuple[Name, ...] | None = None
+    """Its arms; all where not given."""
+
+    @field_validator("arms")
+    @classmethod
+    def _unique(cls, values: Values) -> Values:
+        return once_each(values)
+
+
+def _kind_of_models(value: object) -> str:
+    is_reference = isinstance(value, ModelsOfStudyEntry) or (
+        isinstance(value, Mapping) and not isinstance(value.get("study", {}), Mapping)
+    )
+    return "models[study]" if is_reference else "models[own]"
+
+
+Models = Annotated[
+    Annotated[ModelsOfStudyEntry, Tag("models[study]")] | Annotated[dict[Name, ModelEntry], Tag("models[own]")],
+    Discriminator(_kind_of_models),
+]
 
 
 class DesignEntry(StrictModel):
     """How arms are made."""
 
-    kind: Literal["list", "leave_one_out", "add_one", "factorial", "subsets"] = "list"
-    """`list`: `arms` as they stand; `leave_one_out`, `add_one`: `arms` are parts to take away or to add;
-    `factorial`: every combination of `factors`; `subsets`: every subset of `of`."""
+    kind: Literal["list", "leave_one_out", "add_one", "path", "factorial", "subsets"] = "list"
+    """`list`: `arms` as they stand; `leave_one_out`, `add_one`: `arms` are parts to take away or to add; `path`: parts
+    to add one after the other, each on top of those before; `factorial`: every combination of `factors`;
+    `subsets`: every subset of `of`."""
     factors: dict[str, tuple[Any, ...]] | None = None
     """factorial: dotted path -> its levels."""
     field: Name | None = None
@@ -81,7 +111,7 @@ class ObjectiveEntry(StrictModel):
     """What is better."""
 
     metric: Name
-    """Validation metric, `val/...`; the test fold never chooses."""
+    """Validation metric, `val/...`, or as a second objective a cost, `cost/...`; the test fold never chooses."""
     direction: Literal["minimize", "maximize"]
     """Its better direction."""
 
@@ -91,99 +121,13 @@ class BudgetEntry(StrictModel):
 
     max_trials: int | None = Field(default=None, ge=1)
     """Most trials; more are refused at load."""
-
-
-class ConditionEntry(StrictModel):
-    """Values of another searched setting at which a setting is varied."""
-
-    at_least: Real | None = None
-    at_most: Real | None = None
-    one_of: tuple[Option, ...] | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> ConditionEntry:
-        if not self.model_fields_set:
-            raise ValueError("a condition is empty; give at_least, at_most or one_of")
-        return self
-
-
-class SubsetEntry(StrictModel):
-    """Some of several names."""
-
-    of: tuple[Name, ...]
-    min_size: int = 0
-
-
-class DimensionEntry(StrictModel):
-    """Domain of one searched setting: exactly one of the five kinds, and when it applies."""
-
-    uniform: tuple[Real, Real] | None = None
-    """[low, high], decimals."""
-    loguniform: tuple[Real, Real] | None = None
-    """[low, high], decimals above 0, each order of magnitude as likely."""
-    int_range: tuple[int, int] | None = None
-    """[low, high], whole numbers, both ends included."""
-    choice: tuple[Option, ...] | None = None
-    """Numbers, texts or booleans."""
-    subset: SubsetEntry | None = None
-    """Some of the names in `of`, at least `min_size`."""
-    when: dict[str, ConditionEntry] | None = None
-    """One other searched setting, above this one, and the values at which this one is varied."""
-
-    @model_validator(mode="after")
-    def _one_domain(self) -> DimensionEntry:
-        given = [name for name in DOMAIN_NAMES if name in self.model_fields_set]
-        if len(given) != 1:
-            listed = ", ".join(given) or "none"
-            raise ValueError(f"gives {len(given)} domains ({listed}); use exactly one of {', '.join(DOMAIN_NAMES)}")
-        if self.when is not None and len(self.when) != 1:
-            raise ValueError(f"when names {len(self.when)} settings; name exactly one")
-        self.domain()
-        return self
-
-    def domain(self) -> Domain:
-        """The domain.
-
-        Raises:
-            ConfigError: it allows nothing.
-        """
-        return domain_from_json(self.model_dump(include=set(DOMAIN_NAMES), exclude_unset=True))
-
-
-Space = dict[str, DimensionEntry]
-
-
-class SearchEntry(StrictModel):
-    """How a search proposes settings."""
-
-    space: Space = Field(min_length=1)
-    """Dotted path -> domain."""
-    sampler: Literal["tpe", "random"] = "tpe"
-    """`tpe` learns from finished trials (tree-structured Parzen estimator), `random` does not."""
-    n_trials: int = Field(ge=1)
-    """Different settings to train."""
-    n_startup_trials: int | None = Field(default=None, ge=1)
-    """tpe: settings drawn at random before it learns; 10 where not given, or a third of a smaller n_trials."""
-    seed: Seed = 0
-    """Seed of the sampler."""
-
-    @model_validator(mode="after")
-    def _startup_has_effect(self) -> SearchEntry:
-        if self.n_startup_trials is not None:
-            if self.sampler == "random":
-                raise ValueError("n_startup_trials has no effect with sampler: random; remove it")
-            if self.n_startup_trials > self.n_trials:
-                raise ValueError(f"n_startup_trials {self.n_startup_trials} is above n_trials {self.n_trials}")
-        return self
-
-
-class SmokeSearchEntry(StrictModel):
-    """What a scaled-down search has different."""
-
-    space: Space | None = None
-    """Domains that replace those of the same paths."""
-    n_trials: int | None = Field(default=None, ge=1)
-    n_startup_trials: int | None = Field(default=None, ge=1)
+    gpu_hours: Real | None = Field(default=None, gt=0)
+    """GPU-hours that trials may hold GPUs, over all launches. At this cap, as at the next two, no trial is started any
+    more, running ones save and end, and the study goes on once the cap is raised."""
+    wall_hours: Real | None = Field(default=None, gt=0)
+    """Hours that one launch may take; the next launch has as many again."""
+    max_failures: int | None = Field(default=None, ge=1)
+    """Failed trials at which a launch ends; those of earlier launches count until they are retried."""
 
 
 class SmokeEntry(StrictModel):
@@ -196,12 +140,14 @@ class SmokeEntry(StrictModel):
     cell_types: tuple[Name, ...] | None = None
     arms: tuple[Name, ...] | None = None
     """Arms that are kept; all where not given."""
+    models: tuple[Name, ...] | None = None
+    """evaluation: models that are kept; all where not given."""
     search: SmokeSearchEntry | None = None
 
-    @field_validator("seeds", "folds", "cell_types", "arms")
+    @field_validator("seeds", "folds", "cell_types", "arms", "models")
     @classmethod
     def _unique(cls, values: Values) -> Values:
-        return _once_each(values)
+        return once_each(values)
 
 
 class StudyEntry(StrictModel):
@@ -213,20 +159,25 @@ class StudyEntry(StrictModel):
     """What the source says."""
     source: Name
     """Paper and section, or issue."""
-    kind: Literal["ablation", "search"]
-    """`ablation` compares arms, `search` looks for the best settings."""
+    kind: Literal["ablation", "evaluation", "search"]
+    """`ablation` compares arms, `evaluation` gives trained models other input, `search` looks for the best settings."""
     baseline: Patch = Field(default_factory=dict)
     """Patch on the defaults: dotted path -> value."""
     baseline_arm: Name | None = None
-    """ablation: the arm that others are compared with; `full` or `base` where the design makes it."""
+    """ablation: the arm that others are compared with; `full` or `base` where the design makes it.
+    evaluation: the model whose intact arm the other models' are compared with."""
     changes: tuple[Name, ...] | None = None
-    """ablation: settings that arms mean to change; no arm changes another."""
+    """Settings that arms, and models of an evaluation's own, mean to change; none changes another."""
+    models: Models | None = None
+    """evaluation: arms of another study, or models of its own: name -> patch and reason."""
     arms: dict[str, ArmEntry] = Field(default_factory=dict)
-    """ablation: name -> patch and reason."""
+    """name -> patch and reason; of an evaluation on each of its models."""
     design: DesignEntry = DesignEntry()
     """ablation: how arms are made."""
     curve: Name | None = None
     """Numeric setting on the report's x axis."""
+    expect: tuple[ExpectEntry, ...] = ()
+    """Claims about arms, which the report judges by their runs."""
     seeds: tuple[Seed, ...]
     """Training seeds; the published ones are 2, 22, 222, 2222, 22222."""
     folds: tuple[Name, ...]
@@ -235,6 +186,8 @@ class StudyEntry(StrictModel):
     """Cell types."""
     objective: ObjectiveEntry
     """What is better on validation."""
+    second_objective: ObjectiveEntry | None = None
+    """search: what is weighed against it, another validation metric or `cost/...`; no scale says which counts more."""
     report_metric: Name
     """Metric of the report, `test/...` or `val/...`."""
     budget: BudgetEntry = BudgetEntry()
@@ -247,10 +200,10 @@ class StudyEntry(StrictModel):
     @field_validator("seeds", "folds", "cell_types", "changes")
     @classmethod
     def _unique(cls, values: Values) -> Values:
-        return _once_each(values)
+        return once_each(values)
 
 
-_STAND_INS: Mapping[str, Any] = {
+STAND_INS: Mapping[str, Any] = {
     "question": "-",
     "claim": "-",
     "source": "-",
@@ -264,19 +217,22 @@ _STAND_INS: Mapping[str, Any] = {
 """Valid values of the required fields, with which the rest of a faulty file can be checked."""
 
 
-def read_entry(document: Document, faults: FaultList) -> tuple[StudyEntry, frozenset[str]]:
+def read_entry(document: Document, faults: FaultList, content: Mapping[str, Any]) -> tuple[StudyEntry, frozenset[str]]:
     """The file's fields, with each faulty one replaced by a stand-in, and the names of the faulty ones.
 
     A file's faults are said together, so a faulty field must not hide what is wrong elsewhere.
+
+    Args:
+        content: the document's fields, with those that it takes from another study.
     """
-    data: Any = lists_to_tuples(document.data)
+    data: Any = lists_to_tuples(dict(content))
     try:
         return StudyEntry.model_validate(data), frozenset()
     except ValidationError as problem:
         faults.extend(faults_of(problem, StudyEntry, document.where))
         places = [detail["loc"] for detail in problem.errors()]
     broken = frozenset(str(place[0]) for place in places)
-    stand_ins = {name: _STAND_INS[name] for name in broken & set(_STAND_INS)}
+    stand_ins = {name: STAND_INS[name] for name in broken & set(STAND_INS)}
     for place in places:
         data = _without(data, _smallest_part(place))
     try:
@@ -292,6 +248,8 @@ def _smallest_part(place: Place) -> Place:
     """The part to leave out for a fault at `place`: one arm, one dimension, or a whole field."""
     if place[0] == "arms" and len(place) > 1:
         return place[:2]
+    if place[:2] == ("models", "models[own]") and len(place) > 2:
+        return "models", place[2]
     if place[:2] == ("search", "space") and len(place) > 2:
         return place[:3]
     return place[:1]

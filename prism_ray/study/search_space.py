@@ -11,9 +11,10 @@ from prism_ray.config import RunConfig, patched
 from prism_ray.documents import Document, Place
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
 from prism_ray.study.patches import apply_patch, known_setting, without_effect
-from prism_ray.study.schema import DimensionEntry, SearchEntry, SmokeSearchEntry
+from prism_ray.study.search_checks import build_finalists, build_pruner
+from prism_ray.study.search_schema import DimensionEntry, SearchEntry, SmokeSearchEntry
+from prism_ray.study.search_spec import Search
 from prism_ray.study.space import Choice, Condition, Dimension, IntRange, Subset
-from prism_ray.study.spec import Search
 
 _DEFAULT_STARTUP_TRIALS = 10
 _MAX_CORNERS = 400
@@ -41,11 +42,24 @@ def build_search(
             faults.add(document.where(place), "is not searched at full scale", did_you_mean(path, entries))
     found = FaultList()
     space = tuple(_dimensions(document, entries, written, found))
+    built = build_finalists(document, entry, smoke, baseline, faults)
     if not found:
         _check_corners(document, space, baseline, found)
+    if not found and built is not None:
+        # What is trained again must be possible too, whatever wins.
+        _check_corners(document, space, built[1], found)
     faults.extend(found.faults)
     n_trials, n_startup = _sizes(document, entry, smoke, faults)
-    return Search(space=space, sampler=entry.sampler, n_trials=n_trials, n_startup_trials=n_startup, seed=entry.seed)
+    return Search(
+        space=space,
+        sampler=entry.sampler,
+        n_trials=n_trials,
+        n_startup_trials=n_startup,
+        seed=entry.seed,
+        pruner=build_pruner(document, entry, smoke, baseline, faults),
+        finalists=built[0] if built is not None else None,
+        warm_start=entry.warm_start,
+    )
 
 
 def _sizes(

@@ -15,12 +15,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from prism_ray.config import RunConfig, patched
+from prism_ray.config import RunConfig, flatten, patched
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
+from prism_ray.study.expectations import Expectation
 from prism_ray.study.identity import RESULTS_VERSION, trial_id
-from prism_ray.study.space import Dimension, Subset
-
-Direction = Literal["minimize", "maximize"]
+from prism_ray.study.search_spec import Objective, Search
+from prism_ray.study.space import Scalar, Subset
 
 STUDY_OWNED: Mapping[str, str] = {"seed": "seeds", "data.fold": "folds", "data.cell_type": "cell_types"}
 """Settings that a study gives to every trial itself, with the field of the study that holds them."""
@@ -35,20 +35,18 @@ class Arm:
         patch: what it changes of the baseline, by dotted path.
         reason: why it is in the study, one line.
         config: its settings; seed, fold and cell type are set for each trial.
+        reference: name of the arm that it is compared with; None for the study's baseline arm.
     """
 
     name: str
     patch: Mapping[str, Any]
     reason: str
     config: RunConfig
+    reference: str | None = None
 
-
-@dataclass(frozen=True)
-class Objective:
-    """The validation metric that chooses, and its better direction."""
-
-    metric: str
-    direction: Direction
+    def runs_on(self, cell_type: str) -> bool:
+        """Whether it has trials on a cell type: evaluated on the one that it is trained on it would be another arm."""
+        return self.config.evaluation.cell_type != cell_type
 
 
 @dataclass(frozen=True)
@@ -56,29 +54,16 @@ class Budget:
     """Limits of a study; None is no limit.
 
     Attributes:
-        max_trials: most trials that it may have.
+        max_trials: most trials that it may have; a study with more is refused.
+        gpu_hours: GPU-hours that its trials may hold GPUs, over all launches and whatever came of it.
+        wall_hours: hours that one launch may take.
+        max_failures: failed trials at which a launch ends; those of earlier launches count until they are retried.
     """
 
     max_trials: int | None = None
-
-
-@dataclass(frozen=True)
-class Search:
-    """How a search proposes settings.
-
-    Attributes:
-        space: searched settings; a dimension's condition names only dimensions before it.
-        sampler: `tpe` learns from finished trials, `random` does not.
-        n_trials: different settings to train.
-        n_startup_trials: settings drawn at random before TPE learns.
-        seed: seed of the sampler.
-    """
-
-    space: tuple[Dimension, ...]
-    sampler: Literal["tpe", "random"]
-    n_trials: int
-    n_startup_trials: int
-    seed: int
+    gpu_hours: float | None = None
+    wall_hours: float | None = None
+    max_failures: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,17 +112,20 @@ class Study:
     """A question with all that is needed to answer it.
 
     Attributes:
-        name: name of its experiment; the file's name, with `-smoke` where it is scaled down.
+        name: name of its experiment; the file's name, with `-smoke` where it is scaled down and `-set-` and six
+            digits of what is replaced where a launch replaces settings.
         path: file that it was read from.
         question: what is asked, in a sentence.
         claim: what its source says.
         source: where the claim is made.
-        kind: `ablation` compares arms; `search` looks for the best settings in a space.
+        kind: `ablation` compares arms; `evaluation` gives trained models other input; `search` looks for the best
+            settings in a space.
         baseline: settings that arms and proposals change.
         arms: in the order of the report; empty for a search.
         baseline_arm: name of the arm that others are compared with; None for a search.
         changes: settings that arms mean to change; no arm changes another.
         curve: setting on the report's x axis, or None.
+        expectations: claims about its arms, which the report judges.
         seeds: training seeds; every arm has all of them, so that arms can be compared seed by seed.
         folds: names of the folds.
         cell_types: names of the cell types.
@@ -145,6 +133,7 @@ class Study:
         report_metric: metric of the report.
         budget: limits.
         search: how a search proposes; None for an ablation.
+        second_objective: what a search weighs against the first; None for nothing.
         overrides: settings replaced for this launch alone, by dotted path.
         is_smoke: whether it is scaled down to minutes.
     """
@@ -154,7 +143,7 @@ class Study:
     question: str
     claim: str
     source: str
-    kind: Literal["ablation", "search"]
+    kind: Literal["ablation", "evaluation", "search"]
     baseline: RunConfig
     arms: tuple[Arm, ...]
     baseline_arm: str | None
@@ -167,15 +156,24 @@ class Study:
     report_metric: str
     budget: Budget = Budget()
     search: Search | None = None
+    second_objective: Objective | None = None
+    expectations: tuple[Expectation, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     is_smoke: bool = False
 
     @property
+    def overrides_text(self) -> str:
+        """What this launch replaces, in a line; empty where it replaces nothing."""
+        return ", ".join(f"{path} = {json.dumps(value)}" for path, value in self.overrides.items())
+
+    @property
     def n_trials(self) -> int:
-        """Trials of an ablation; for a search the different settings that it trains."""
+        """Trials of an ablation or evaluation; for a search its different settings, and its finalists' trials."""
         if self.search is not None:
-            return self.search.n_trials
-        return len(self.arms) * len(self.seeds) * len(self.folds) * len(self.cell_types)
+            finalists = self.search.finalists
+            return self.search.n_trials + (finalists.n_trials if finalists is not None else 0)
+        n_kinds = sum(arm.runs_on(cell_type) for arm in self.arms for cell_type in self.cell_types)
+        return n_kinds * len(self.seeds) * len(self.folds)
 
     def arm(self, name: str) -> Arm:
         """The arm of that name.
@@ -189,13 +187,26 @@ class Study:
         fix = did_you_mean(name, [arm.name for arm in self.arms])
         raise ConfigError(f"{self.path}: arms: the study {self.name} has no arm {name!r}; {fix}")
 
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """The objective, and the second one where there is one."""
+        return (self.objective,) if self.second_objective is None else (self.objective, self.second_objective)
+
     def digest(self) -> str:
         """SHA-256 of what decides the study's numbers, 64 hexadecimal digits: not its wording, not its budget.
 
         A search may be continued with more trials, so `n_trials` is no part of it.
         """
         search = self.search
-        content = {
+        return _sha256({**self._content(), **(search.finalists_content() if search is not None else {})})
+
+    def proposals_digest(self) -> str:
+        """SHA-256 of what decides a search's proposals and their outcomes: other finalists do not search again."""
+        return _sha256(self._content())
+
+    def _content(self) -> dict[str, Any]:
+        second = self.second_objective
+        return {
             "results_version": RESULTS_VERSION,
             "name": self.name,
             "kind": self.kind,
@@ -206,20 +217,18 @@ class Study:
             "folds": self.folds,
             "cell_types": self.cell_types,
             "objective": [self.objective.metric, self.objective.direction],
-            "search": None
-            if search is None
-            else {
-                "space": [[dimension.path, dimension.to_json()] for dimension in search.space],
-                "sampler": [search.sampler, search.n_startup_trials, search.seed],
-            },
+            **({"second_objective": [second.metric, second.direction]} if second is not None else {}),
+            "search": None if self.search is None else self.search.content(),
         }
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
 
     def with_place(self, config: RunConfig, seed: int, fold: str, cell_type: str) -> RunConfig:
         """`config` for one seed, fold and cell type."""
         data = config.data.model_copy(update={"fold": fold, "cell_type": cell_type})
         return config.model_copy(update={"seed": seed, "data": data})
+
+    def config_at(self, config: RunConfig) -> RunConfig:
+        """`config` at the study's first seed, fold and cell type, where its proposals are trained."""
+        return self.with_place(config, self.seeds[0], self.folds[0], self.cell_types[0])
 
     def config_for(
         self, values: Mapping[str, Any], seed: int | None = None, fold: str | None = None, cell_type: str | None = None
@@ -241,6 +250,21 @@ class Study:
             self.folds[0] if fold is None else fold,
             self.cell_types[0] if cell_type is None else cell_type,
         )
+
+    def values_of(self, config: RunConfig) -> dict[str, Scalar] | None:
+        """Encoded values of the proposal that has these settings; None where no proposal of the search has them."""
+        settings = flatten(config.model_dump())
+        values: dict[str, Any] = {}
+        encoded: dict[str, Scalar] = {}
+        for dimension in self.search.space if self.search is not None else ():
+            if not dimension.is_varied(values):
+                continue
+            value = settings[dimension.path]
+            if not dimension.domain.contains(value):
+                return None
+            values[dimension.path] = value
+            encoded[dimension.path] = dimension.domain.encode(value)
+        return encoded if self.config_for(values).fingerprint() == config.fingerprint() else None
 
     def search_extremes(self) -> tuple[RunConfig, ...]:
         """Settings that between them read all that any proposal reads: longest window, all members of a subset."""
@@ -282,3 +306,8 @@ class Study:
                 faults.add(f"{where}.{path}", "is not searched", did_you_mean(path, known))
         faults.raise_if_any(ConfigError)
         return patch
+
+
+def _sha256(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -32,6 +32,7 @@ class StoreContents(Protocol):
     def has_sequence(self) -> bool: ...
     @property
     def scalar_names(self) -> Collection[str]: ...
+    def signals_of(self, cell_type: str) -> Collection[str]: ...
 
 
 def check_against_store(study: Study, store: StoreContents) -> None:
@@ -51,7 +52,7 @@ def check_against_store(study: Study, store: StoreContents) -> None:
             faults.add(f"{study.path}: folds", f"{name!r} is not in the store", fix)
     askers: dict[tuple[str, str, str], list[str]] = {}
     for asker, config in _asked(study):
-        for problem in _missing(config, store):
+        for problem in [*_missing(config, store), *_missing_there(study, config, store)]:
             askers.setdefault(problem, []).append(asker)
     for (path, what, how), names in askers.items():
         faults.add(f"{study.path}: {_place(study, names)}: {path}", what, how)
@@ -86,6 +87,28 @@ def _missing(config: RunConfig, store: StoreContents) -> list[tuple[str, str, st
         missing.append(
             ("data.sequence", "true, but the store has no DNA", "set it to false, or build with a FASTA file")
         )
+    return missing
+
+
+def _missing_there(study: Study, config: RunConfig, store: StoreContents) -> list[tuple[str, str, str]]:
+    """The same for what a cell type lacks that other cell types of the store have, or an evaluation's settings name."""
+    data, asked = config.data, config.evaluation
+    missing = []
+    if asked.cell_type and asked.cell_type not in store.cell_types:
+        fix = did_you_mean(asked.cell_type, store.cell_types)
+        missing.append(("evaluation.cell_type", f"{asked.cell_type!r} is not in the store", fix))
+    missing += [
+        ("evaluation.scalars", f"the scalar {name!r} is not in the store", did_you_mean(name, store.scalar_names))
+        for name in asked.scalars
+        if data.scalars == "all" and name not in store.scalar_names
+    ]
+    for cell_type in (asked.cell_type,) if asked.cell_type else study.cell_types:
+        there = store.signals_of(cell_type) if cell_type in store.cell_types else data.signals
+        missing += [
+            ("data.signals", f"the signal {name!r} is not in the store for {cell_type}", did_you_mean(name, there))
+            for name in data.signals
+            if name in store.signals and name not in there
+        ]
     return missing
 
 

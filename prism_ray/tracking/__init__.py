@@ -8,28 +8,59 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from prism_ray.tracking.addresses import default_tracking_uri, redact, resolve_tracking_uri
-from prism_ray.tracking.headers import NullTracker, Status, StudyHeader, Tracker, TrialHeader, TrialLog
+from prism_ray.tracking.addresses import (
+    default_tracking_uri,
+    is_redacted,
+    redact,
+    resolve_tracking_uri,
+    with_credentials,
+)
+from prism_ray.tracking.headers import (
+    CLAIMS_CHANGED_TAG,
+    OUTCOME_TAG,
+    PRUNED,
+    Expected,
+    NullTracker,
+    Status,
+    StudyHeader,
+    Tracker,
+    TrialHeader,
+    TrialLog,
+)
 from prism_ray.tracking.source_state import source_tags
 
 if TYPE_CHECKING:
     from prism_ray.tracking.client import prepare
+    from prism_ray.tracking.courier import process_courier
+    from prism_ray.tracking.deliveries import Delivered, deliver_journals, journals_of, wait_for_deliveries
     from prism_ray.tracking.fetch import StudyRun, fetch_study, fetch_trials
-    from prism_ray.tracking.journal import replay
+    from prism_ray.tracking.journal import JOURNAL_NAME, replay
     from prism_ray.tracking.mlflow_tracker import MlflowTracker
     from prism_ray.tracking.predictions import fetch_predictions
 
 _LOADED_AT_FIRST_USE = {
+    "Delivered": "deliveries",
+    "JOURNAL_NAME": "journal",
     "MlflowTracker": "mlflow_tracker",
     "StudyRun": "fetch",
+    "deliver_journals": "deliveries",
     "fetch_predictions": "predictions",
     "fetch_study": "fetch",
     "fetch_trials": "fetch",
+    "journals_of": "deliveries",
     "prepare": "client",
+    "process_courier": "courier",
     "replay": "journal",
+    "wait_for_deliveries": "deliveries",
 }
 
 __all__ = [
+    "CLAIMS_CHANGED_TAG",
+    "JOURNAL_NAME",
+    "OUTCOME_TAG",
+    "PRUNED",
+    "Delivered",
+    "Expected",
     "MlflowTracker",
     "NullTracker",
     "Status",
@@ -39,14 +70,20 @@ __all__ = [
     "TrialHeader",
     "TrialLog",
     "default_tracking_uri",
+    "deliver_journals",
     "fetch_predictions",
     "fetch_study",
     "fetch_trials",
+    "is_redacted",
+    "journals_of",
     "prepare",
+    "process_courier",
     "redact",
     "replay",
     "resolve_tracking_uri",
     "source_tags",
+    "wait_for_deliveries",
+    "with_credentials",
 ]
 
 

@@ -16,6 +16,7 @@ PROBE_TIMEOUT_S = 3.0
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _SQLITE = "sqlite:///"
+_HIDDEN = "***"
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -68,7 +69,37 @@ def database_file(uri: str) -> Path | None:
 
 def redact(text: str) -> str:
     """`text` with the user and password of every address in it hidden."""
-    return _CREDENTIALS.sub("***@", text)
+    return _CREDENTIALS.sub(f"{_HIDDEN}@", text)
+
+
+def is_redacted(text: str) -> bool:
+    """Whether `redact` has hidden a user or a password in `text`."""
+    return f"{_HIDDEN}@" in text
+
+
+def with_credentials(shown: str, given: str | None) -> str:
+    """The address that a file names, with the user and password that files never hold.
+
+    Args:
+        shown: address as `redact` left it.
+        given: address to use instead; None for the one named, completed from MLFLOW_TRACKING_URI.
+
+    Raises:
+        TrackingError: it had credentials, and the environment names another store.
+    """
+    if given is not None:
+        return absolute(given)
+    if not is_redacted(shown):
+        return absolute(shown)
+    found = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if redact(found) == shown:
+        return found
+    fault = Fault(
+        f"tracking store {shown}",
+        "needs a user and a password, which are kept in no file",
+        "set MLFLOW_TRACKING_URI to its whole address, or give --tracking-uri",
+    )
+    raise TrackingError(str(fault), [fault])
 
 
 def probe(uri: str, timeout_s: float = PROBE_TIMEOUT_S) -> None:

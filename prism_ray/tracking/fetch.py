@@ -12,7 +12,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from prism_ray.errors import Fault, TrackingError, did_you_mean
 from prism_ray.tracking.addresses import absolute, database_file, redact
 from prism_ray.tracking.client import connect, naming_the_store
-from prism_ray.tracking.headers import StudyHeader
+from prism_ray.tracking.headers import OUTCOME_TAG, StudyHeader
 from prism_ray.tracking.mlflow_tracker import OPENED_TAG, ROLE_TAG, header_of
 from prism_ray.tracking.parameters import decode_column
 
@@ -27,6 +27,7 @@ TRIAL_COLUMNS = {
     "fold": "string",
     "cell_type": "string",
     "status": "string",
+    "outcome": "string",
     "trial_id": "string",
     "fingerprint": "string",
     "data_digest": "string",
@@ -36,8 +37,9 @@ TRIAL_COLUMNS = {
     "duration_s": "Float64",
 }
 """Columns of every table of trials, with their dtype. `status` is MLflow's: RUNNING, FINISHED, FAILED, KILLED or
-SCHEDULED; `duration_s` runs from the first start to the end, time between interruptions included. After them come one
-float64 column a metric with its last value (`test/mse`), and one column a setting (`param/model.n_states`)."""
+SCHEDULED; `outcome` is `pruned` where a search stopped the trial, and empty elsewhere; `duration_s` runs from the first
+start to the end, time between interruptions included. After them come one float64 column a metric with its last value
+(`test/mse`), and one column a setting (`param/model.n_states`)."""
 
 _TAGS = ("study", "arm", "seed", "fold", "cell_type", "trial_id", "fingerprint", "data_digest", "results_version")
 
@@ -66,14 +68,18 @@ class StudyRun:
 
 
 def fetch_study(tracking_uri: str, study: str) -> StudyRun:
-    """The launch of a study that was opened last.
+    """The launch of a study that was opened last, or the one that is asked for.
+
+    Args:
+        tracking_uri: address of the store.
+        study: its name, or `NAME@RUN` for the launch whose parent run's id starts with RUN.
 
     Raises:
-        TrackingError: the store cannot be reached, or has no such study.
+        TrackingError: the store cannot be reached, or has no such study or launch.
     """
     uri = absolute(tracking_uri)
     with naming_the_store(uri):
-        return _last_launch(_reading_client(uri), uri, study)
+        return _launch(_reading_client(uri), uri, study)
 
 
 def fetch_trials(tracking_uri: str, study: str, *, parent_run_id: str | None = None) -> pd.DataFrame:
@@ -81,8 +87,8 @@ def fetch_trials(tracking_uri: str, study: str, *, parent_run_id: str | None = N
 
     Args:
         tracking_uri: address of the store.
-        study: its name.
-        parent_run_id: run of the launch; None for the one opened last.
+        study: its name, or `NAME@RUN` as for `fetch_study`.
+        parent_run_id: run of the launch; None for the one that `study` names.
 
     Raises:
         TrackingError: the store cannot be reached, or has no such study.
@@ -90,7 +96,7 @@ def fetch_trials(tracking_uri: str, study: str, *, parent_run_id: str | None = N
     uri = absolute(tracking_uri)
     with naming_the_store(uri):
         client = _reading_client(uri)
-        launch = _last_launch(client, uri, study)
+        launch = _launch(client, uri, study)
         parent = parent_run_id or launch.run_id
         wanted = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}'"
         return trials_table(_all_runs(client, launch.experiment_id, wanted))
@@ -102,6 +108,7 @@ def trials_table(runs: list[Run]) -> pd.DataFrame:
     for run in runs:
         tags, info = run.data.tags, run.info
         row = {name: tags.get(f"prism.{name}") for name in _TAGS}
+        row["outcome"] = tags.get(OUTCOME_TAG)
         row |= {"run_id": info.run_id, "parent_run_id": tags.get(MLFLOW_PARENT_RUN_ID), "status": info.status}
         row |= {
             "git_commit": tags.get("prism.git_commit"),
@@ -128,7 +135,8 @@ def _reading_client(uri: str) -> MlflowClient:
     return connect(uri)
 
 
-def _last_launch(client: MlflowClient, uri: str, study: str) -> StudyRun:
+def _launch(client: MlflowClient, uri: str, asked: str) -> StudyRun:
+    study, _, run = asked.partition("@")
     experiment = client.get_experiment_by_name(study)
     if experiment is None or experiment.lifecycle_stage != "active" or "prism.study" not in experiment.tags:
         known = [item.name for item in _experiments(client) if "prism.study" in item.tags]
@@ -139,7 +147,12 @@ def _last_launch(client: MlflowClient, uri: str, study: str) -> StudyRun:
     if not launches:
         fault = Fault(f"tracking store {redact(uri)}", f"study {study!r} was never launched", "run it first")
         raise TrackingError(str(fault), [fault])
-    last = max(launches, key=lambda run: (run.data.tags.get(OPENED_TAG, ""), run.info.start_time))
+    candidates = [launch for launch in launches if launch.info.run_id.startswith(run)]
+    if not candidates:
+        runs = ", ".join(sorted(launch.info.run_id[:8] for launch in launches))
+        fault = Fault(f"tracking store {redact(uri)}", f"study {study!r} has no launch {run!r}", f"it has {runs}")
+        raise TrackingError(str(fault), [fault])
+    last = max(candidates, key=lambda run: (run.data.tags.get(OPENED_TAG, ""), run.info.start_time))
     return StudyRun(
         header=header_of(last.data.tags),
         run_id=last.info.run_id,

@@ -8,7 +8,32 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+CLAIMS_CHANGED_TAG = "prism.claims_changed"
+"""Tag of a parent run: `true` where a later launch claimed something else than the first."""
+
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+OUTCOME_TAG = "prism.outcome"
+"""Tag of a trial's run that says more than its status."""
+PRUNED = "pruned"
+"""Value of that tag: its search stopped the trial before its end, as worse than others. Its status is KILLED."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A claim about two arms, declared before the runs.
+
+    Attributes:
+        arm: that it is about.
+        than: arm that it is compared with.
+        to_be: what is claimed of `arm`.
+        margin: largest difference of the metric that does not matter; None where none was declared.
+    """
+
+    arm: str
+    than: str
+    to_be: Literal["better", "worse", "same"]
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -20,7 +45,7 @@ class StudyHeader:
         question: what the study asks.
         claim: what its source says about it; may be empty.
         source: paper section or address of that claim; may be empty.
-        kind: `ablation` compares arms, `search` looks for good settings.
+        kind: `ablation` compares arms, `evaluation` gives trained models other input, `search` looks for good settings.
         baseline: arm that the others are compared with; None where there is none.
         arms: their names in the order of the study file.
         metric: what is compared, `split/name`, for example `test/mse`.
@@ -34,14 +59,21 @@ class StudyHeader:
         command: how to repeat the study.
         benchmark: name of the published benchmark whose data and labels these are, for example `geneexp`;
             None for any other data. Published numbers are shown only where it is theirs.
+        references: arms that are compared with another arm than the baseline, and with which.
+        evaluated_on: arms whose models are evaluated on another cell type than they are trained on, and on which.
+        expectations: claims to be judged.
         tags: more tags of the parent run, for example the commit; trials of the study get them too.
+        second_metric, second_direction: what a search weighs against `metric`, as its column is named, and its better
+            direction; None for nothing.
+        n_proposals: different settings that a search trains; None for other studies.
+        finalist_seeds: seeds of a search's finalists, whose arms are `arms`; empty where it has none.
     """
 
     name: str
     question: str
     claim: str
     source: str
-    kind: Literal["ablation", "search"]
+    kind: Literal["ablation", "evaluation", "search"]
     baseline: str | None
     arms: tuple[str, ...]
     metric: str
@@ -56,7 +88,28 @@ class StudyHeader:
     results_version: int
     command: str
     benchmark: str | None = None
+    references: Mapping[str, str] = field(default_factory=dict)
+    evaluated_on: Mapping[str, str] = field(default_factory=dict)
+    expectations: tuple[Expected, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    second_metric: str | None = None
+    second_direction: Literal["minimize", "maximize"] | None = None
+    n_proposals: int | None = None
+    finalist_seeds: tuple[int, ...] = ()
+
+    def reference(self, arm: str) -> str | None:
+        """Arm that an arm is compared with; None for the baseline itself, or where there is none."""
+        found = self.references.get(arm, self.baseline)
+        return None if found == arm else found
+
+    @property
+    def compared_with(self) -> str:
+        """What a difference is a difference from, in words; empty where nothing is compared."""
+        return "its reference arm" if self.references else self.baseline or ""
+
+    def arms_on(self, cell_type: str) -> list[str]:
+        """Arms with trials on a cell type that models are trained on, in order."""
+        return [arm for arm in self.arms if self.evaluated_on.get(arm) != cell_type]
 
     def to_json(self) -> str:
         """The header as one line of JSON."""
@@ -66,8 +119,10 @@ class StudyHeader:
     def from_json(cls, text: str) -> StudyHeader:
         """The header that `to_json` wrote."""
         content: dict[str, Any] = json.loads(text)
-        for name in ("arms", "seeds", "folds", "cell_types"):
-            content[name] = tuple(content[name])
+        for name in ("arms", "seeds", "folds", "cell_types", "finalist_seeds"):
+            content[name] = tuple(content.get(name, ()))
+        # Runs of before there were claims have none.
+        content["expectations"] = tuple(Expected(**one) for one in content.get("expectations", ()))
         return cls(**content)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from prism_ray.tracking.mlflow_tracker import MlflowTracker
 
 JOURNAL_VERSION = 1
+JOURNAL_NAME = "undelivered.jsonl"
+"""Name of the file in a trial's folder."""
 _log = logging.getLogger(__name__)
 
 
@@ -38,12 +40,20 @@ class Operation:
 
 
 class Journal:
-    """The file of one trial; a path of None keeps nothing."""
+    """The file of one trial.
 
-    def __init__(self, path: Path | None, parent_run_id: str, header: TrialHeader) -> None:
+    Args:
+        path: of the file; None keeps nothing.
+        shown_uri: address of the tracking store, without its credentials.
+        parent_run_id: run of the study.
+        header: what the run says of the trial.
+    """
+
+    def __init__(self, path: Path | None, shown_uri: str, parent_run_id: str, header: TrialHeader) -> None:
         self._path = path
         self._first_line = {
             "journal": JOURNAL_VERSION,
+            "tracking_uri": shown_uri,
             "parent_run_id": parent_run_id,
             "header": {**asdict(header), "parameters": dict(header.parameters), "tags": dict(header.tags)},
         }
@@ -93,12 +103,25 @@ def replay(path: Path, tracker: MlflowTracker) -> bool:
     return log.end(ends[-1]) if ends else log.deliver()
 
 
+def journal_place(path: Path) -> tuple[str, str]:
+    """Where a journal is to be delivered: address of the store, without its credentials, and run of the study.
+
+    Raises:
+        TrackingError: the file is not a journal, or is no longer there.
+    """
+    first, _ = _read(path)
+    return str(first["tracking_uri"]), str(first["parent_run_id"])
+
+
 def _read(path: Path) -> tuple[dict[str, Any], list[Operation]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         first = json.loads(lines[0])
         if first["journal"] != JOURNAL_VERSION:
             raise ValueError(f"version {first['journal']}, this program reads {JOURNAL_VERSION}")
+        for name in ("tracking_uri", "parent_run_id", "header"):
+            if name not in first:
+                raise ValueError(f"its first line has no {name}")
         operations = []
         for number, line in enumerate(lines[1:], start=2):
             try:

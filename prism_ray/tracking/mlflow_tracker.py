@@ -21,7 +21,8 @@ from mlflow.utils.mlflow_tags import (
 from prism_ray.errors import Fault, TrackingError
 from prism_ray.tracking.addresses import ARTIFACTS_NAME, absolute, database_file, redact
 from prism_ray.tracking.client import connect, naming_the_store, prepare, retry_locked
-from prism_ray.tracking.headers import Status, StudyHeader, TrialHeader
+from prism_ray.tracking.courier import process_courier
+from prism_ray.tracking.headers import CLAIMS_CHANGED_TAG, Status, StudyHeader, TrialHeader
 from prism_ray.tracking.mlflow_trial import METRICS_A_BATCH, MlflowTrialLog, send_file
 
 HEADER_TAG = "prism.header"
@@ -41,13 +42,15 @@ class MlflowTracker:
         uri: `sqlite:////absolute/file` or address of a server.
         artifact_root: folder or URI for the artifacts of new experiments; None for `mlartifacts` beside a SQLite
             file, and for what a server decides.
+        background: deliver what trials log from a thread of the process, see `Courier`.
 
     Raises:
         TrackingError: the address is of a kind that cannot be used.
     """
 
-    def __init__(self, uri: str, artifact_root: Path | str | None = None) -> None:
+    def __init__(self, uri: str, artifact_root: Path | str | None = None, *, background: bool = False) -> None:
         self.uri = absolute(uri)
+        self._background = background
         file = database_file(self.uri)
         if artifact_root is None and file is not None:
             artifact_root = file.parent / ARTIFACTS_NAME
@@ -74,6 +77,8 @@ class MlflowTracker:
             else:
                 run_id = str(run.info.run_id)
                 tags = {**_study_tags(header), **opened}
+                if header_of(run.data.tags).expectations != header.expectations:
+                    tags[CLAIMS_CHANGED_TAG] = "true"
                 client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
                 client.update_run(run_id, status="RUNNING")
             _send_files(client, run_id, files)
@@ -83,7 +88,8 @@ class MlflowTracker:
         self, parent_run_id: str, header: TrialHeader, *, journal_path: Path | None = None
     ) -> MlflowTrialLog:
         """Nested run of a trial; see `Tracker.open_trial`."""
-        return MlflowTrialLog(self.uri, parent_run_id, header, journal_path)
+        courier = process_courier() if self._background else None
+        return MlflowTrialLog(self.uri, parent_run_id, header, journal_path, courier)
 
     def close_study(self, parent_run_id: str, status: Status, metrics: Mapping[str, float]) -> None:
         """End the parent run, and as killed the trials that still count as running: nothing runs any more.

@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
@@ -17,8 +17,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from prism_ray.tracking.addresses import redact
 from prism_ray.tracking.client import TRACKER_FAULTS, connect, describe, retry_locked
+from prism_ray.tracking.courier import Courier
 from prism_ray.tracking.headers import Status, TrialHeader
 from prism_ray.tracking.journal import Journal, Operation
+from prism_ray.tracking.outbox import Outbox
 from prism_ray.tracking.parameters import encode_parameter
 
 METRICS_A_BATCH = 1000
@@ -36,24 +38,41 @@ _log = logging.getLogger(__name__)
 
 
 class MlflowTrialLog:
-    """A trial's nested run, opened at the first delivery that reaches the store."""
+    """A trial's nested run, opened at the first delivery that reaches the store.
 
-    def __init__(self, uri: str, parent_run_id: str, header: TrialHeader, journal_path: Path | None) -> None:
+    Args:
+        uri: address of the store.
+        parent_run_id: run of the study.
+        header: what the run says of the trial.
+        journal_path: file that keeps what could not be delivered; None to keep it in memory only.
+        courier: thread that delivers; None to deliver in the thread that logs.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        parent_run_id: str,
+        header: TrialHeader,
+        journal_path: Path | None,
+        courier: Courier | None = None,
+    ) -> None:
         self._uri = uri
         self._parent_run_id = parent_run_id
         self._header = header
+        self._courier = courier
         self._client: MlflowClient | None = None
         self._run_id: str | None = None
         self._known: dict[tuple[str, int], float] = {}
-        self._journal = Journal(journal_path, parent_run_id, header)
+        self._outbox = Outbox(Journal(journal_path, redact(uri), parent_run_id, header))
         self._journal_path = journal_path
-        # How an earlier process ended says nothing of how this one will.
-        self._pending = [operation for operation in self._journal.read() if operation.kind != "finish"]
-        self._n_journaled = len(self._pending)
         self._n_refused = 0
+        self._problem = ""
         self._wait_s = 0.0
         self._not_before = 0.0
-        self.deliver()
+        if courier is None:
+            self.deliver()
+        else:
+            courier.visit(self.deliver_or_keep)
 
     @property
     def run_id(self) -> str | None:
@@ -61,43 +80,36 @@ class MlflowTrialLog:
         return self._run_id
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics of a step, by `split/name`; sent now, or with a later call where the store is away."""
+        """Metrics of a step, by `split/name`; sent soon, or with a later call where the store is away."""
         now_ms = time.time_ns() // 1_000_000
         self._add(Operation("metrics", {name: [float(value), step, now_ms] for name, value in metrics.items()}))
 
     def log_files(self, files: Mapping[str, Path]) -> None:
         """Local files to keep with the run, by their path among its artifacts."""
-        for artifact_path, local in files.items():
-            self._pending.append(Operation("file", {artifact_path: str(Path(local).resolve())}))
-        self._deliver_or_journal()
+        self._add(*(Operation("file", {path: str(Path(local).resolve())}) for path, local in files.items()))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """More tags of the run."""
         self._add(Operation("tags", dict(tags)))
 
     def finish(self, status: Status) -> None:
-        """End the run; waits a few seconds at most for a store that is away, then leaves a journal and a warning."""
-        self.end(Operation("finish", {"status": status, "end_time": time.time_ns() // 1_000_000}))
+        """End the run.
+
+        Without a courier it waits a few seconds at most for a store that is away, then leaves a journal and a warning.
+        With one, all that is not delivered is in the journal when this returns, and the courier does the rest.
+        """
+        finish = Operation("finish", {"status": status, "end_time": time.time_ns() // 1_000_000})
+        if self._courier is None:
+            self.end(finish)
+            return
+        self._outbox.put(finish)
+        self._keep()
+        self._courier.visit(self._deliver_to_the_end, at_once=True)
 
     def end(self, finish: Operation) -> bool:
-        """Deliver what is left and then `finish`; False where it stays in the journal."""
-        self._pending.append(finish)
-        for wait_s in (0.0, *_FINISH_WAITS_S):
-            time.sleep(wait_s)
-            self._not_before = 0.0
-            if self.deliver():
-                break
-        else:
-            kept = f"kept in {self._journal_path}" if self._journal_path else "lost, as no journal was asked for"
-            _log.warning(
-                "trial %s: %d records did not reach %s and are %s",
-                self._header.trial_id,
-                len(self._pending),
-                redact(self._uri),
-                kept,
-            )
-            return False
-        return True
+        """Deliver what is left and then `finish`, in this thread; False where it stays in the journal."""
+        self._outbox.put(finish)
+        return self._deliver_to_the_end()
 
     def deliver(self) -> bool:
         """Send what is buffered; False where the store is away, and then not tried again for some seconds."""
@@ -105,51 +117,61 @@ class MlflowTrialLog:
             return False
         try:
             client, run_id = self._opened()
-            while self._pending:
-                n_sent = self._send_next(client, run_id)
-                del self._pending[:n_sent]
-                self._n_journaled = max(0, self._n_journaled - n_sent)
+            while waiting := self._outbox.waiting():
+                self._outbox.delivered(self._send_first(client, run_id, waiting))
         except TRACKER_FAULTS as problem:
             self._client = None
             self._wait_s = min(max(_FIRST_WAIT_S, 2 * self._wait_s), _LONGEST_WAIT_S)
             self._not_before = time.monotonic() + self._wait_s
-            _log.info("tracking store %s is away (%s)", redact(self._uri), describe(problem))
-            self._write_journal()
+            self._problem = describe(problem)
+            _log.info("tracking store %s is away (%s)", redact(self._uri), self._problem)
+            self._keep()
             return False
         self._wait_s = 0.0
-        self._journal.clear()
+        self._outbox.settle()
         return True
 
-    def _add(self, operation: Operation) -> None:
-        self._pending.append(operation)
-        self._deliver_or_journal()
-
-    def _deliver_or_journal(self) -> None:
+    def deliver_or_keep(self) -> None:
+        """Send what is buffered, or see that the journal has it."""
         if not self.deliver():
-            self._write_journal()
+            self._keep()
 
-    def _write_journal(self) -> None:
-        """Append what is buffered and not in the file yet."""
-        try:
-            self._journal.add(self._pending[self._n_journaled :])
-        except OSError as problem:
+    def _deliver_to_the_end(self) -> bool:
+        for wait_s in (0.0, *_FINISH_WAITS_S):
+            time.sleep(wait_s)
+            self._not_before = 0.0
+            if self.deliver():
+                return True
+        kept = f"kept in {self._journal_path}" if self._journal_path else "lost, as no journal was asked for"
+        _log.warning(
+            "trial %s: %d records did not reach %s and are %s (%s)",
+            self._header.trial_id,
+            len(self._outbox),
+            redact(self._uri),
+            kept,
+            self._problem,
+        )
+        return False
+
+    def _add(self, *operations: Operation) -> None:
+        self._outbox.put(*operations)
+        if self._courier is None:
+            self.deliver_or_keep()
+        else:
+            self._courier.visit(self.deliver_or_keep)
+
+    def _keep(self) -> None:
+        problem = self._outbox.keep()
+        if problem is not None:
             _log.warning("%s: what the tracker could not take cannot be kept (%s)", self._journal_path, problem)
-            return
-        self._n_journaled = len(self._pending)
 
-    def _send_next(self, client: MlflowClient, run_id: str) -> int:
-        """Send the first operation, or as many metrics as go together; how many of the buffer that was."""
-        n_taken = 1
+    def _send_first(self, client: MlflowClient, run_id: str, waiting: Sequence[Operation]) -> int:
+        """Send the first operation, or as many as go together in one call; how many that was."""
+        first = waiting[0]
+        batch = leading_batch(waiting)
         try:
-            first = self._pending[0]
-            if first.kind == "metrics":
-                n_taken, metrics = self._next_metrics()
-                if metrics:
-                    retry_locked(lambda: client.log_batch(run_id, metrics=metrics))
-                self._known.update({(metric.key, metric.step): metric.value for metric in metrics})
-            elif first.kind == "tags":
-                tags = [RunTag(name, value) for name, value in first.content.items()]
-                retry_locked(lambda: client.log_batch(run_id, tags=tags))
+            if batch:
+                self._send_batch(client, run_id, batch)
             elif first.kind == "file":
                 for artifact_path, local in first.content.items():
                     self._send_file(client, run_id, artifact_path, Path(local))
@@ -159,22 +181,30 @@ class MlflowTrialLog:
         except MlflowException as problem:
             if problem.error_code not in _REFUSALS:
                 raise
-            self._refused(n_taken, describe(problem))
-        return n_taken
+            if len(batch) > 1:
+                # One of them is refused, and would take the others with it.
+                return self._send_first(client, run_id, waiting[:1])
+            self._refused(1, describe(problem))
+        return max(1, len(batch))
 
-    def _next_metrics(self) -> tuple[int, list[Metric]]:
-        """Leading metrics of the buffer that fit in one batch, without those that the run has."""
-        metrics: list[Metric] = []
-        n_taken = 0
-        for operation in self._pending:
-            if operation.kind != "metrics" or (n_taken and len(metrics) + len(operation.content) > METRICS_A_BATCH):
-                break
-            n_taken += 1
-            for name, (value, step, time_ms) in operation.content.items():
-                # A resumed trial repeats the steps since its checkpoint: the same values, so one point each.
-                if self._known.get((name, step)) != value:
-                    metrics.append(Metric(name, value, time_ms, step))
-        return n_taken, metrics
+    def _send_batch(self, client: MlflowClient, run_id: str, batch: Sequence[Operation]) -> None:
+        """Send metrics and tags in one call, without metrics that the run has and tags that are set again later."""
+        metrics = [
+            Metric(name, value, time_ms, step)
+            for operation in batch
+            if operation.kind == "metrics"
+            for name, (value, step, time_ms) in operation.content.items()
+            # A resumed trial repeats the steps since its checkpoint: the same values, so one point each.
+            if self._known.get((name, step)) != value
+        ]
+        tags: dict[str, str] = {}
+        for operation in batch:
+            if operation.kind == "tags":
+                tags.update(operation.content)
+        if metrics or tags:
+            run_tags = [RunTag(name, value) for name, value in tags.items()]
+            retry_locked(lambda: client.log_batch(run_id, metrics=metrics, tags=run_tags))
+        self._known.update({(metric.key, metric.step): metric.value for metric in metrics})
 
     def _send_file(self, client: MlflowClient, run_id: str, artifact_path: str, local: Path) -> None:
         if not local.is_file():
@@ -199,7 +229,7 @@ class MlflowTrialLog:
         parent = client.get_run(self._parent_run_id)
         inherited = {name: parent.data.tags[name] for name in INHERITED_TAGS if name in parent.data.tags}
         tags = {**inherited, **header.all_tags(), MLFLOW_PARENT_RUN_ID: self._parent_run_id}
-        run = find_run(client, parent.info.experiment_id, header.trial_id, self._parent_run_id)
+        run = find_run(client, parent.info.experiment_id, header, self._parent_run_id)
         if run is None:
             name = f"{header.arm}-{header.trial_id[:8]}"
             run = retry_locked(lambda: client.create_run(parent.info.experiment_id, run_name=name, tags=tags))
@@ -238,9 +268,27 @@ class MlflowTrialLog:
             client.set_tag(run.info.run_id, "prism.parameters_differ", ", ".join(changed))
 
 
-def find_run(client: MlflowClient, experiment_id: str, trial_id: str, parent_run_id: str) -> Run | None:
-    """First run of a trial under a parent, or None."""
-    wanted = f"tags.`prism.trial_id` = '{trial_id}' and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_run_id}'"
+def leading_batch(waiting: Sequence[Operation]) -> list[Operation]:
+    """The metrics and tags at the front that fit into one call; empty where the first operation is of another kind."""
+    batch: list[Operation] = []
+    n_taken = {"metrics": 0, "tags": 0}
+    most = {"metrics": METRICS_A_BATCH, "tags": TAGS_A_BATCH}
+    for operation in waiting:
+        if operation.kind not in most:
+            break
+        n_taken[operation.kind] += len(operation.content)
+        if batch and n_taken[operation.kind] > most[operation.kind]:
+            break
+        batch.append(operation)
+    return batch
+
+
+def find_run(client: MlflowClient, experiment_id: str, header: TrialHeader, parent_run_id: str) -> Run | None:
+    """First run of a trial of an arm under a parent, or None: a finalist may be the trial of a proposal as well."""
+    wanted = (
+        f"tags.`prism.trial_id` = '{header.trial_id}' and tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_run_id}'"
+        f" and tags.`prism.arm` = '{header.arm}'"
+    )
     runs = client.search_runs([experiment_id], wanted, max_results=1, order_by=["attributes.start_time ASC"])
     return runs[0] if runs else None
 

@@ -61,19 +61,37 @@ def load_state(folder: Path, fingerprint: str) -> RunState | None:
     Raises:
         CheckpointError: the file is damaged, of another format or of a run with other settings.
     """
+    content = _read(folder)
+    if content is None:
+        return None
+    state = RunState(**content)
+    if state.fingerprint != fingerprint:
+        problem = f"belongs to a run with other settings (fingerprint {state.fingerprint[:16]})"
+        raise _error(folder / CHECKPOINT_NAME, problem)
+    return state
+
+
+def saved_step(folder: Path) -> int:
+    """Finished steps of the checkpoint in `folder`, 0 where there is none; its weights are not read.
+
+    Raises:
+        CheckpointError: the file is damaged or of another format.
+    """
+    content = _read(folder, mmap=True)
+    return 0 if content is None else int(content["step"])
+
+
+def _read(folder: Path, mmap: bool = False) -> dict[str, Any] | None:
     path = folder / CHECKPOINT_NAME
     if not path.exists():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as problem:
         raise _error(path, f"cannot be read ({problem})") from None
     if content.pop("format", None) != _FORMAT:
         raise _error(path, "was written by another version of prism-ray")
-    state = RunState(**content)
-    if state.fingerprint != fingerprint:
-        raise _error(path, f"belongs to a run with other settings (fingerprint {state.fingerprint[:16]})")
-    return state
+    return content
 
 
 def _error(path: Path, problem: str) -> CheckpointError:

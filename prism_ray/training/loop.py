@@ -27,9 +27,9 @@ from prism_ray.training.checkpoint import RunState, load_state, save_state
 from prism_ray.training.collectives import any_worker, take_from_first
 from prism_ray.training.evaluate import evaluate_rows
 from prism_ray.training.gradients import N_LOSSES, GradientStep
-from prism_ray.training.order import TrainingOrder
+from prism_ray.training.order import TrainingOrder, steps_between_validations
 from prism_ray.training.preemption import RunInterruptedError, termination_noticed
-from prism_ray.training.reporter import NullReporter, Placement, Reporter
+from prism_ray.training.reporter import NullReporter, Placement, Reporter, RunStoppedError
 from prism_ray.training.schedule import learning_rate
 from prism_ray.training.sources import GeneSource, as_source
 
@@ -108,7 +108,8 @@ def train(
     Raises:
         ConfigError: the training genes do not fill a batch, or the batch does not divide among the workers.
         TrainingError: the loss is no longer a number, or a single gene does not fit in memory.
-        RunInterruptedError: SIGTERM came; the checkpoint in `folder` is of the step before this error.
+        RunInterruptedError: SIGTERM came, or the placement says so; the checkpoint in `folder` is of the step before.
+        RunStoppedError: the reporter asked for it after a validation; the checkpoint in `folder` is of that step.
         CheckpointError: the checkpoint in `folder` is damaged or of another run.
         StoreError: a source that reads while the run trains found a damaged file.
     """
@@ -133,7 +134,7 @@ def _train_steps(run: _Run, shares: Iterator[GeneArrays], folder: Path | None, t
     """All steps that are left, with their reports, validations and checkpoints."""
     config, placement = run.config, run.placement
     n_steps = config.training.n_steps
-    validate_every = max(1, round(config.training.validate_every_epochs * run.order.steps_per_epoch))
+    validate_every = steps_between_validations(config, run.order.steps_per_epoch)
     report_every = max(1, n_steps // _REPORTS_A_RUN)
     while run.step < n_steps:
         started = time.perf_counter()
@@ -142,18 +143,20 @@ def _train_steps(run: _Run, shares: Iterator[GeneArrays], folder: Path | None, t
         if run.step % report_every == 0:
             _report_losses(run)
         validated = run.step % validate_every == 0 or run.step == n_steps
-        if validated:
-            _validate(run)
+        stopped = validated and _validate(run)
         due = placement.checkpoint_every_steps and run.step % placement.checkpoint_every_steps == 0
         asked = placement.checkpoint_asked is not None and placement.checkpoint_asked()
+        ended = told_to_end() or (placement.end_asked is not None and placement.end_asked())
         # Any of the workers may be told, and all must end at the same step.
-        end, asked = any_worker([told_to_end(), asked], placement)
+        end, asked, stopped = any_worker([ended, asked, stopped], placement)
         if folder is not None and placement.rank == 0 and (validated or due or asked or end):
             _save(run, folder)
         if end:
             raise RunInterruptedError(
                 f"told to end after step {run.step} of {n_steps}; started again, it goes on from {folder}"
             )
+        if stopped:
+            raise RunStoppedError(f"stopped after step {run.step} of {n_steps}")
 
 
 def split_faults(config: RunConfig, split: Split, n_workers: int) -> list[Fault]:
@@ -269,7 +272,8 @@ def _report_losses(run: _Run) -> None:
         run.reporter.report(metrics, run.step)
 
 
-def _validate(run: _Run) -> None:
+def _validate(run: _Run) -> bool:
+    """Validate, and keep the best model; whether the run is to be stopped, as rank 0 is told."""
     metrics, _ = evaluate_rows(
         run.model, run.source, run.split.validation, run.placement, run.config.model.predict_with, "val"
     )
@@ -279,8 +283,7 @@ def _validate(run: _Run) -> None:
     if not run.best or metrics["val/mse"] < run.best["val/mse"]:
         run.best = {**metrics, "best_step": float(run.step)}
         run.best_model = {name: value.detach().clone() for name, value in run.model.state_dict().items()}
-    if run.placement.rank == 0:
-        run.reporter.validated(metrics, run.step)
+    return run.placement.rank == 0 and run.reporter.validated(metrics, run.step, run.history)
 
 
 def _finish(run: _Run) -> TrainResult:

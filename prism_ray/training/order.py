@@ -19,6 +19,11 @@ once. Fixed, and not the row groups of a file, so that the order of a run does n
 written."""
 
 
+def steps_between_validations(config: RunConfig, steps_per_epoch: int) -> int:
+    """Steps from one validation of a run to the next; its last step is validated too."""
+    return max(1, round(config.training.validate_every_epochs * steps_per_epoch))
+
+
 class TrainingOrder:
     """Genes of each step; every epoch is a new order, drawn from the seed and the epoch alone.
 

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from prism_ray.errors import PrismRayError
 
@@ -25,7 +26,14 @@ def termination_noticed() -> Iterator[Callable[[], bool]]:
         yield lambda: False
         return
     arrived = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda number, frame: arrived.set())
+    before = signal.getsignal(signal.SIGTERM)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        arrived.set()
+        if callable(before):
+            before(number, frame)  # whoever runs this run wants to know as well
+
+    signal.signal(signal.SIGTERM, note)
     try:
         yield arrived.is_set
     finally:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
+
+from prism_ray.errors import PrismRayError
+
+History = Sequence[Mapping[str, float]]
+"""Metrics by step, as {"step": ..., name: value}."""
+
+
+class RunStoppedError(PrismRayError, RuntimeError):
+    """A run that its reporter stopped after a validation, and that has saved where it was; nothing is wrong with it."""
 
 
 class Reporter(Protocol):
@@ -15,8 +24,15 @@ class Reporter(Protocol):
     def report(self, metrics: Mapping[str, float], step: int) -> None:
         """Metrics of a step, named `split/name`; `step` counts finished optimiser steps."""
 
-    def validated(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics over the whole validation set; whatever was buffered may now be sent."""
+    def validated(self, metrics: Mapping[str, float], step: int, history: History) -> bool:
+        """Metrics over the whole validation set; whatever was buffered may now be sent.
+
+        Args:
+            history: every metric reported by the run so far, this validation's included.
+
+        Returns:
+            Whether the run is to be stopped here, with a checkpoint.
+        """
 
 
 class NullReporter:
@@ -25,8 +41,9 @@ class NullReporter:
     def report(self, metrics: Mapping[str, float], step: int) -> None:
         """Drop the metrics."""
 
-    def validated(self, metrics: Mapping[str, float], step: int) -> None:
-        """Drop the metrics."""
+    def validated(self, metrics: Mapping[str, float], step: int, history: History) -> bool:
+        """Drop the metrics, and go on."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,8 @@ class Placement:
             once, activations kept. The same values, in less of the CPU's time.
         checkpoint_asked: whether a checkpoint is wanted after this step, as before a node is taken away. Called once
             a step by every worker; None where nobody asks.
+        end_asked: whether the run is to end after this step, with a checkpoint. Called once a step; None where nobody
+            asks. What it raises ends the run without a checkpoint.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -55,3 +74,4 @@ class Placement:
     checkpoint_activations: bool = False
     cuda_graphs: bool = True
     checkpoint_asked: Callable[[], bool] | None = None
+    end_asked: Callable[[], bool] | None = None

@@ -21,6 +21,10 @@ RESOURCES = {
     "--address",
 }
 
+# `--set` is the one flag that says what is computed: it is recorded, and names another experiment.
+STUDY = {"--smoke", "--set"}
+LAUNCH = {"--store", "--storage", "--tracking-uri", "--max-concurrent", "--search-database", *RESOURCES}
+
 # Frozen: a flag is added here only if it says where or how a command runs. What is computed is in catalogs, studies
 # and configs; `simulate` makes data and `catalog` makes catalogs, so their flags are the settings of these.
 FLAGS: dict[str, set[str]] = {
@@ -40,8 +44,18 @@ FLAGS: dict[str, set[str]] = {
         *("--store", "--out", "--cell-type", "--genes", "--part", "--fold", "--window-bp", "--states"),
         *("--device", "--workers", "--address", "--tracking-uri"),
     },
-    "run": {"--store", "--storage", "--tracking-uri", "--smoke", "--max-concurrent", *RESOURCES},
-    "report": {"--storage", "--tracking-uri", "--out"},
+    "study": set(),
+    "study list": {"--json"},
+    "study show": {"--json", *STUDY},
+    "check": {"--deep", *STUDY, *LAUNCH},
+    "plan": {"--json", *STUDY, *LAUNCH},
+    "run": {*STUDY, *LAUNCH},
+    "status": {"--storage", "--json"},
+    "resume": {*LAUNCH},
+    "retry": {"--failed", *LAUNCH},
+    "cancel": {"--storage", "--tracking-uri", "--wait"},
+    "sync": {"--storage", "--tracking-uri"},
+    "report": {"--storage", "--tracking-uri", "--out", "--against", "--mixed"},
     "doctor": {"--json"},
     # A checkpoint of the published implementation does not say all of its settings.
     "import-checkpoint": {"--out", "--signals", "--centre-bp", "--weight-activation", "--average"},
@@ -56,7 +70,14 @@ POSITIONAL = {
     "store add-signal": ["store", "catalog", "signal"],
     "train": ["config"],
     "predict": ["model"],
+    "study show": ["study"],
+    "check": ["study"],
+    "plan": ["study"],
     "run": ["study"],
+    "status": ["name"],
+    "resume": ["name"],
+    "retry": ["name"],
+    "cancel": ["name"],
     "report": ["name"],
     "import-checkpoint": ["checkpoint"],
 }
@@ -86,7 +107,7 @@ def test_flags_are_frozen(command: str) -> None:
 
 def test_no_flag_is_scientific() -> None:
     settings = {path.split(".")[-1].replace("_", "-") for path in RunConfig().flat()}
-    for command in ("train", "run"):
+    for command in ("train", "run", "resume", "retry"):
         assert {flag.removeprefix("--") for flag in FLAGS[command]}.isdisjoint(settings)
 
 
@@ -115,6 +136,8 @@ def test_help_explains_every_flag(command: str, capsys: pytest.CaptureFixture[st
         (["build", "catalog.yaml"], "the following arguments are required: --out"),
         (["run", "smoke"], "the following arguments are required: --store"),
         (["train", "a.yaml", "--store", "s", "--out", "o", "--workers", "two"], "--workers: invalid int value: 'two'"),
+        (["retry", "smoke"], "the following arguments are required: --failed"),
+        (["cancel", "smoke", "--wait", "long"], "--wait: invalid float value: 'long'"),
         (["run", "smoke", "--store", "s", "--learning-rate", "1"], "unrecognized arguments: --learning-rate 1"),
     ],
 )

@@ -7,48 +7,94 @@ import re
 
 import pytest
 
-from prism_ray.cli.progress import StudyProgress
+from prism_ray.cli.progress import Shown, StudyProgress
+from prism_ray.distributed.study_status import TrialStatus
+
+SHOWN = Shown(metric="val/mse", direction="minimize", report_metric="test/mse")
 
 
 def tell(progress: StudyProgress) -> None:
     with progress:
-        progress.begin(5, 2)
+        progress.begin(6, 2)
         progress.started("n0 seed 2 fold_1")
         progress.started("n[2] seed 2 fold_1")
-        progress.finished("n0 seed 2 fold_1", {"test/mse": float("nan")})
+        progress.finished("n0 seed 2 fold_1", {"val/mse": float("nan"), "test/mse": 0.1})
         progress.started("n[2] seed 2 fold_1")
-        progress.finished("n[2] seed 2 fold_1", {"test/mse": 0.25})
+        progress.finished("n[2] seed 2 fold_1", {"val/mse": 0.25, "test/mse": 0.5})
         progress.failed("n4 seed 2 fold_1", "the loss is [nan]")
+        progress.started("n4 seed 22 fold_1")
+        progress.finished("n4 seed 22 fold_1", {"val/mse": 0.375, "test/mse": 0.125})
 
 
 def test_a_log_has_plain_lines_on_stderr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
-    tell(StudyProgress())
+    tell(StudyProgress(SHOWN))
     said = capsys.readouterr()
     assert said.out == ""
     assert re.sub(r"(in|after) \d+ s:", r"\1 0 s:", said.err).splitlines() == [
-        "5 trials, 2 of them finished before",
+        "6 trials, 2 of them finished before",
         "         n0 seed 2 fold_1 started",
         "         n[2] seed 2 fold_1 started",
-        "[  3/5] n0 seed 2 fold_1 finished in 0 s: test/mse nan",
+        "[  3/6] n0 seed 2 fold_1 finished in 0 s: val/mse nan, test/mse 0.1000",
+        "         3 done, 1 running, about 0 s left",
         "         n[2] seed 2 fold_1 started again",
-        "[  4/5] n[2] seed 2 fold_1 finished in 0 s: test/mse 0.2500",
-        "[  5/5] n4 seed 2 fold_1 FAILED after 0 s: the loss is [nan]",
+        "[  4/6] n[2] seed 2 fold_1 finished in 0 s: val/mse 0.2500, test/mse 0.5000",
+        "         4 done, 0 running, best val/mse 0.2500 (n[2] seed 2 fold_1)",
+        "[  5/6] n4 seed 2 fold_1 FAILED after 0 s: the loss is [nan]",
+        "         4 done, 0 running, 1 failed, best val/mse 0.2500 (n[2] seed 2 fold_1)",
+        "         n4 seed 22 fold_1 started",
+        # Better on the test genes, which choose nothing.
+        "[  6/6] n4 seed 22 fold_1 finished in 0 s: val/mse 0.3750, test/mse 0.1250",
+        "         5 done, 0 running, 1 failed, best val/mse 0.2500 (n[2] seed 2 fold_1)",
     ]
 
 
+def test_the_best_is_in_the_studys_own_direction(capsys: pytest.CaptureFixture[str]) -> None:
+    with StudyProgress(Shown(metric="val/pearson_r", direction="maximize", report_metric="val/pearson_r")) as progress:
+        progress.begin(3, 0)
+        for label, value in (("a", 0.5), ("b", 0.75), ("c", 0.25)):
+            progress.finished(label, {"val/pearson_r": value, "test/mse": 0.0})
+    said = capsys.readouterr().err
+    assert "a finished in 0 s: val/pearson_r 0.5000\n" in said
+    assert said.splitlines()[-1].strip() == "3 done, 0 running, best val/pearson_r 0.7500 (b)"
+
+
+def test_time_left_counts_finished_and_running_trials(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("prism_ray.cli.progress.time.monotonic", lambda: now[0])
+
+    def look(label: str) -> TrialStatus | None:
+        return None if label == "c" else TrialStatus("t", label, "running", 50, 100, left_s=30.0)
+
+    with StudyProgress(Shown("val/mse", "minimize", "test/mse", look=look)) as progress:
+        progress.begin(5, 0)
+        for label in ("a", "b"):
+            progress.started(label)
+        now[0] += 100
+        progress.finished("a", {"val/mse": 0.5})
+        # b says 30 s; d and e and one more wait for its place, 100 s each.
+        assert "1 done, 1 running, best val/mse 0.5000 (a), about 5 min 30 s left" in capsys.readouterr().err
+        progress.started("c")
+        now[0] += 20
+        progress.finished("b", {"val/mse": 0.25})
+    # Trials took 110 s on average, c has had 20 of them, and two wait.
+    assert "2 done, 1 running, best val/mse 0.2500 (b), about 5 min 10 s left" in capsys.readouterr().err
+
+
 def test_networks_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    StudyProgress().announce(["n[2]  caduceus, 585,681 parameters"])
+    StudyProgress(SHOWN).announce(["n[2]  caduceus, 585,681 parameters"])
     assert capsys.readouterr().err == "network  n[2]  caduceus, 585,681 parameters\n"
 
 
 def test_long_lines_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = StudyProgress()
+    progress = StudyProgress(SHOWN)
     with progress:
         progress.begin(1, 0)
         progress.failed("n0", "word " * 100)
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 3
 
 
 def test_a_terminal_has_a_bar_with_the_best_value(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,11 +105,11 @@ def test_a_terminal_has_a_bar_with_the_best_value(monkeypatch: pytest.MonkeyPatc
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-    tell(StudyProgress())
+    monkeypatch.setenv("COLUMNS", "160")
+    tell(StudyProgress(SHOWN))
     said = terminal.getvalue()
     # A value that is no number is not the best one.
-    assert "best 0.2500, 1 failed" in said
-    assert "best nan" not in said
-    assert "5/5" in said
+    assert "1 failed, best val/mse 0.2500" in said
+    assert "best val/mse nan" not in said
+    assert "6/6" in said
     assert "started" not in said

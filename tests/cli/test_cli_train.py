@@ -76,6 +76,7 @@ def test_one_worker_gives_exactly_the_numbers_of_the_loop(
     assert f"parameters       {alone.n_parameters:,}\n" in said
     assert said.endswith(f"model            {out / 'model'}\n")
     assert {path.name for path in out.iterdir()} == {
+        "attempts.json",
         "run_id",
         "result.json",
         "history.json",

@@ -52,6 +52,7 @@ class Told:
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
         self.networks: list[str] = []
+        self.remarks: list[str] = []
 
     def announce(self, networks: Sequence[str]) -> None:
         self.networks = list(networks)
@@ -70,6 +71,12 @@ class Told:
 
     def interrupted(self, label: str, reason: str) -> None:
         self.events.append(("interrupted", label))
+
+    def pruned(self, label: str, how: str) -> None:
+        self.events.append(("pruned", label))
+
+    def remark(self, text: str) -> None:
+        self.remarks.append(text)
 
     def labels(self, kind: str) -> set[str]:
         return {label for event, label in self.events if event == kind}

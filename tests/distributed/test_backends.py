@@ -11,15 +11,21 @@ import pandas as pd
 import pytest
 import ray
 
+from prism_ray.config import RunConfig
+from prism_ray.distributed import trial as trial_module
+from prism_ray.distributed.attempts import read_attempts
 from prism_ray.distributed.backend import Backend
+from prism_ray.distributed.failures import forget_failure
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudyOutcome, StudySettings
 from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.stop_request import request_stop
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.tune import RayBackend
 from prism_ray.errors import InputError
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
+from prism_ray.training.loop import TrainResult, train
 from tests.distributed.conftest import TINY, Told, study_records, study_settings, tiny_study
 
 pytestmark = pytest.mark.ray
@@ -80,7 +86,7 @@ def ran(simulated_store: Path, backend: Backend, tmp_path_factory: pytest.TempPa
 def test_finished_trials_are_told_recorded_and_tracked(ran: Ran) -> None:
     outcome, told = ran.outcome, ran.told
     assert (outcome.n_trials, outcome.n_found, outcome.n_finished) == (4, 0, 4)
-    assert (outcome.failures, outcome.left, outcome.status) == ({}, (), "FINISHED")
+    assert (outcome.failures, outcome.n_left, outcome.status, outcome.exit_code) == ({}, 0, "FINISHED", 0)
     assert [line.split()[0] for line in told.networks] == ["n0", "n2"]
     assert told.events[0] == ("begin", "4 0")
     labels = {f"{arm} seed {seed} fold_1" for arm in ("n0", "n2") for seed in (2, 22)}
@@ -133,6 +139,53 @@ def test_a_failing_trial_does_not_stop_the_others(make_study: MakeStudy, there: 
     assert trials.loc["n0", "status"] == "FINISHED"
     assert fetch_study(there.tracking_uri, "tiny").status == "FAILED"
 
+    # It would fail again, so it is not run again unasked; the others' work stays.
+    again = Told()
+    repeated = run_study(study, there, again)
+    assert again.events == [("begin", "2 1")]
+    assert repeated.failures == outcome.failures
+    assert repeated.repeating == ("wild seed 2 fold_1",)
+    assert (repeated.exit_code, repeated.stop) == (1, None)
+
+
+class StopsAtOnce(Told):
+    """Asks the launch to stop as soon as a trial is handed out."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._folder = folder
+
+    def started(self, label: str) -> None:
+        super().started(label)
+        request_stop(self._folder, "a test wants it")
+
+
+def test_an_interrupted_study_goes_on_where_it_was(ran: Ran, make_study: MakeStudy, there: StudySettings) -> None:
+    study, told = make_study(), StopsAtOnce(there.study_folder("tiny"))
+    outcome = run_study(study, there, told)
+    assert (outcome.n_finished, outcome.failures, outcome.n_left) == (0, {}, 4)
+    assert (outcome.status, outcome.exit_code) == ("KILLED", 130)
+    assert outcome.stop is not None
+    assert outcome.stop.reason == "a test wants it"
+    assert told.labels("interrupted") == told.labels("started")
+    assert 1 <= len(told.labels("started")) <= 2, "none is started after the request"
+    trials = fetch_trials(there.tracking_uri, "tiny")
+    assert set(trials["status"]) == {"KILLED"}
+    assert fetch_study(there.tracking_uri, "tiny").status == "KILLED"
+
+    continued = run_study(study, there, Told())
+    assert (continued.n_found, continued.n_finished, continued.exit_code) == (0, 4, 0)
+    trials = fetch_trials(there.tracking_uri, "tiny")
+    assert (len(trials), set(trials["status"])) == (4, {"FINISHED"})
+    uninterrupted = study_records(ran.study, ran.settings)
+    for name, record in study_records(study, there).items():
+        assert record.metrics == pytest.approx(uninterrupted[name].metrics, rel=1e-5, nan_ok=True)
+        attempts = read_attempts(record.folder)
+        if len(attempts) == 2:
+            assert [attempt.how for attempt in attempts] == ["interrupted", "finished"]
+            assert attempts[0].last_step == attempts[1].first_step >= 1, "nothing is done twice"
+        assert {file.name for file in record.folder.iterdir()}.isdisjoint({"lease.json", "checkpoint.pt"})
+
 
 def test_a_second_study_takes_over_trials_it_shares(make_study: MakeStudy, there: StudySettings) -> None:
     run_study(make_study(seeds=[2]), there, Told())
@@ -159,6 +212,47 @@ def test_search_runs_and_goes_on(make_study: MakeStudy, there: StudySettings) ->
     trials = fetch_trials(there.tracking_uri, "tiny")
     assert len(trials) == 4
     assert trials["fingerprint"].is_unique
+
+
+def test_a_bug_is_one_trials_failure(
+    make_study: MakeStudy, settings: StudySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def buggy(config: RunConfig, *arguments: Any, **named: Any) -> TrainResult:
+        if config.model.n_states:
+            raise IndexError("index 2 is out of bounds")
+        return train(config, *arguments, **named)
+
+    monkeypatch.setattr(trial_module, "train", buggy)
+    there = dataclasses.replace(settings, backend=InProcessBackend())
+    outcome = run_study(make_study(seeds=[2]), there, Told())
+    assert (outcome.n_finished, outcome.exit_code, outcome.repeating) == (1, 1, ("n2 seed 2 fold_1",))
+    (reason,) = outcome.failures.values()
+    assert reason.startswith("IndexError: index 2 is out of bounds (test_backends.py:")
+    assert "the whole traceback is in " in reason
+    monkeypatch.setattr(trial_module, "train", train)
+    (folder,) = {file.parent for file in settings.storage.rglob("failure.json")}
+    assert forget_failure(folder)
+    assert run_study(make_study(seeds=[2]), there, Told()).exit_code == 0
+
+
+def test_a_cap_on_failures_ends_the_launch(make_study: MakeStudy, settings: StudySettings) -> None:
+    there = dataclasses.replace(settings, backend=InProcessBackend())
+    study = make_study(
+        seeds=[2, 22, 222],
+        baseline={**TINY, "optimizer.learning_rate": 1.0e30, "training.n_steps": 400},
+        budget={"max_failures": 2},
+    )
+    told = Told()
+    outcome = run_study(study, there, told)
+    assert len(told.labels("failed")) >= 2
+    assert outcome.n_left == 6 - len(outcome.failures) > 0
+    assert (outcome.exit_code, outcome.status) == (1, "KILLED")
+    assert outcome.stop is not None
+    assert "budget.max_failures is 2" in outcome.stop.reason
+    assert "prism-ray retry tiny --failed" in outcome.stop.reason
+    again = Told()
+    assert run_study(study, there, again).exit_code == 1
+    assert again.labels("started") == set(), "the failures of the first launch still count"
 
 
 def test_what_needs_a_cluster_is_refused_in_this_process(make_study: MakeStudy, settings: StudySettings) -> None:

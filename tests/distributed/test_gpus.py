@@ -11,9 +11,10 @@ import torch
 
 from prism_ray.config import RunConfig
 from prism_ray.distributed import gpus, tune
+from prism_ray.distributed.failures import Failure, read_failure
 from prism_ray.distributed.gpus import check_local_gpus, no_cuda, node_faults, trial_device
 from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.trial import TrialTask, read_failure
+from prism_ray.distributed.trial import TrialTask
 from prism_ray.errors import ConfigError, InputError
 
 
@@ -56,9 +57,11 @@ def test_a_trial_on_a_node_without_cuda_leaves_its_reason(
     told: list[dict[str, object]] = []
     monkeypatch.setattr(tune.tune, "report", told.append)
     tune._trial({}, SimpleNamespace(task=lambda proposal: task), "val/mse")
-    ((failure,),) = [[entry["failure"]] for entry in told]
-    assert "there is no CUDA on this node" in str(failure)
-    assert read_failure(task.folder) == f"ConfigError: {failure}"
+    noted = read_failure(task.folder)
+    assert isinstance(noted, Failure)
+    assert [entry["failure"] for entry in told] == [str(noted)]
+    assert "there is no CUDA on this node" in noted.reason
+    assert not noted.repeats, "another node may have one"
 
 
 def test_nodes_that_left_or_have_no_gpu_have_no_fault(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from mlflow.tracking import MlflowClient
 import prism_ray.store
 from prism_ray.config import RunConfig
 from prism_ray.distributed import loading as loading_module
+from prism_ray.distributed.capacity import check_resources
 from prism_ray.distributed.ingest import node_cache
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.loading import (
@@ -25,11 +26,11 @@ from prism_ray.distributed.loading import (
     check_loading_name,
     choose_loading,
     loading_cluster,
-    projection_bytes,
     stream_loading,
     window_faults,
 )
-from prism_ray.distributed.resources import TrialResources, check_resources
+from prism_ray.distributed.projections import projection_bytes
+from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.single import RunSettings, train_config
 from prism_ray.distributed.streaming import held_bytes, most_batches
 from prism_ray.distributed.study_run import run_study

@@ -17,11 +17,15 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from prism_ray.config import RunConfig
-from prism_ray.distributed.searcher import FAILURE_KEY, IDENTITY_KEY, StudySearcher, open_storage
+from prism_ray.distributed.search_database import IDENTITY_KEY, SearchCounts
+from prism_ray.distributed.search_storage import open_storage
+from prism_ray.distributed.searcher import CURVE_KEY, FAILURE_KEY, PRUNED_KEY, StudySearcher
+from prism_ray.distributed.warm_start import WarmStart
 from prism_ray.errors import ConfigError
 from prism_ray.study.designs import proposed_trial
+from prism_ray.study.search_spec import Objective, Search
 from prism_ray.study.space import Choice, Dimension, IntRange, LogUniform, Subset
-from prism_ray.study.spec import Objective, Search, Study
+from prism_ray.study.spec import Study
 
 WIDE = (
     Dimension("model.n_states", IntRange(0, 8)),
@@ -72,6 +76,10 @@ def done(value: float, step: int = 1) -> dict[str, Any]:
     return {"val/mse": value, "training_iteration": step, FAILURE_KEY: ""}
 
 
+def pruned(*curve: tuple[int, float]) -> dict[str, Any]:
+    return {"val/mse": curve[-1][1], CURVE_KEY: curve, PRUNED_KEY: "stopped", FAILURE_KEY: ""}
+
+
 def frozen_trials(searcher: StudySearcher, storage: Path) -> list[FrozenTrial]:
     study = optuna.load_study(study_name=searcher.optuna_study_name, storage=open_storage(storage))
     return study.get_trials()
@@ -119,7 +127,7 @@ def test_proposes_n_different_settings_and_ends(storage: Path) -> None:
     ("result", "error", "state", "reason"),
     [
         (done(0.5), False, TrialState.COMPLETE, None),
-        ({"val/mse": 0.5, "training_iteration": 1}, False, TrialState.PRUNED, None),
+        (pruned((1, 0.7), (3, 0.5)), False, TrialState.PRUNED, None),
         (done(math.nan), False, TrialState.FAIL, "val/mse is nan"),
         (done(math.inf), False, TrialState.FAIL, "val/mse is inf"),
         ({"training_iteration": 1, FAILURE_KEY: ""}, False, TrialState.FAIL, "val/mse is None"),
@@ -142,16 +150,23 @@ def test_outcomes_are_told_as_they_are(
     assert searcher.n_complete == (0 if state == TrialState.FAIL else 1)
 
 
-def test_a_stopped_trial_keeps_its_curve_with_the_result_it_was_stopped_on(journal: Path) -> None:
+def test_a_stopped_trial_keeps_its_curve(journal: Path) -> None:
     searcher = StudySearcher(make_search(), journal, DATA)
     suggest(searcher, "a")
-    for step, value in ((1, 0.9), (2, 0.8), (2, 0.7)):
-        searcher.on_trial_result("a", {"val/mse": value, "training_iteration": step})
-    searcher.on_trial_result("a", {"val/mse": math.nan, "training_iteration": 3})
-    searcher.on_trial_complete("a", {"val/mse": 0.6, "training_iteration": 4})
+    # What Tune passes on while it runs says nothing that its end does not say.
+    searcher.on_trial_result("a", {"val/mse": 0.9, "training_iteration": 1})
+    searcher.on_trial_complete("a", pruned((10, 0.9), (30, 0.8), (90, 0.6)))
     (trial,) = frozen_trials(searcher, journal)
     assert trial.state == TrialState.PRUNED
-    assert trial.intermediate_values == {1: 0.9, 2: 0.8, 4: 0.6}
+    assert trial.intermediate_values == {10: 0.9, 30: 0.8, 90: 0.6}
+
+
+def test_a_trial_that_did_not_say_how_it_ended_is_proposed_again(journal: Path) -> None:
+    before = StudySearcher(make_search(), journal, DATA)
+    values = suggest(before, "a")
+    before.on_trial_complete("a", {"val/mse": 0.9, "training_iteration": 1})
+    assert [trial.state for trial in frozen_trials(before, journal)] == [TrialState.RUNNING]
+    assert suggest(StudySearcher(make_search(), journal, DATA), "b") == values
 
 
 def test_a_second_completion_changes_nothing(journal: Path) -> None:
@@ -182,7 +197,7 @@ def test_repeats_of_stopped_and_failed_settings_are_told_so(journal: Path) -> No
         if values["model.n_states"] == 0:
             searcher.on_trial_complete(f"t{number}", done(math.nan))
         else:
-            searcher.on_trial_complete(f"t{number}", {"val/mse": 0.5, "training_iteration": 2})
+            searcher.on_trial_complete(f"t{number}", pruned((2, 0.5)))
         number += 1
     assert number == 6
     for trial in frozen_trials(searcher, journal):
@@ -204,15 +219,14 @@ def test_the_same_settings_at_the_same_time_share_one_training(journal: Path) ->
     first, second = suggest(searcher, "a"), suggest(searcher, "b")
     assert first != second
     assert suggest(searcher, "c") is None
-    searcher.on_trial_result("a", {"val/mse": 3.0, "training_iteration": 1})
-    searcher.on_trial_complete("a", done(2.0, step=2))
+    searcher.on_trial_complete("a", pruned((1, 3.0), (2, 2.0)))
     searcher.on_trial_complete("b", None, error=True)
     assert first is not None
     for trial in frozen_trials(searcher, journal):
         same = trial.params == first
-        assert trial.state == (TrialState.COMPLETE if same else TrialState.FAIL)
+        assert trial.state == (TrialState.PRUNED if same else TrialState.FAIL)
         assert trial.value == (2.0 if same else None)
-        assert trial.intermediate_values == ({1: 3.0} if same else {})
+        assert trial.intermediate_values == ({1: 3.0, 2: 2.0} if same else {})
 
 
 def test_a_new_launch_proposes_interrupted_trials_first(storage: Path) -> None:
@@ -322,7 +336,6 @@ def test_tpe_finds_what_random_search_does_not(tmp_path: Path) -> None:
 def test_maximised_objectives(journal: Path) -> None:
     study = make_search(objective=Objective("val/pearson_r", "maximize"))
     searcher = StudySearcher(study, journal, DATA)
-    assert (searcher.metric, searcher.mode) == ("val/pearson_r", "max")
     suggest(searcher, "a")
     searcher.on_trial_complete("a", {"val/pearson_r": 0.9, FAILURE_KEY: ""})
     stored = optuna.load_study(study_name=searcher.optuna_study_name, storage=open_storage(journal))
@@ -348,7 +361,6 @@ def test_save_is_json_and_restore_takes_up_running_trials(storage: Path, tmp_pat
     study = make_search(n_trials=3)
     before = StudySearcher(study, storage, DATA)
     first, second = suggest(before, "a"), suggest(before, "b")
-    before.on_trial_result("a", {"val/mse": 0.9, "training_iteration": 1})
     before.save(str(tmp_path / "state"))
     assert json.loads((tmp_path / "state").read_text())["running"] == {"a": 0, "b": 1}
     # After the state was saved: one ends, another begins. Tune knows neither when it is restored.
@@ -357,8 +369,6 @@ def test_save_is_json_and_restore_takes_up_running_trials(storage: Path, tmp_pat
     del before
     after = StudySearcher(study, storage, DATA)
     after.restore(str(tmp_path / "state"))
-    after.on_trial_result("a", {"val/mse": 0.9, "training_iteration": 1})
-    after.on_trial_result("a", {"val/mse": 0.7, "training_iteration": 2})
     after.on_trial_complete("a", done(0.7, step=2))
     after.on_trial_complete("b", done(0.5))
     assert suggest(after, "d") == third
@@ -367,7 +377,6 @@ def test_save_is_json_and_restore_takes_up_running_trials(storage: Path, tmp_pat
     trials = frozen_trials(after, storage)
     assert [trial.params for trial in trials] == [first, second, third]
     assert [trial.value for trial in trials] == [0.7, 0.5, 0.1]
-    assert trials[0].intermediate_values == {1: 0.9, 2: 0.7}
 
 
 def test_restore_refuses_the_state_of_another_search(storage: Path, tmp_path: Path) -> None:
@@ -394,11 +403,70 @@ def test_settings_that_contradict_each_other_are_told_failed(journal: Path) -> N
     assert [trial.state for trial in frozen_trials(searcher, journal)] == [TrialState.FAIL]
 
 
-def test_metric_and_direction_belong_to_the_study(tmp_path: Path) -> None:
+def test_objectives_belong_to_the_study(tmp_path: Path) -> None:
     searcher = StudySearcher(make_search(), tmp_path / "search.journal", DATA)
-    assert searcher.set_search_properties("val/mse", "min", {})
+    assert searcher.set_search_properties(None, None, {})
     assert not searcher.set_search_properties("test/mse", "min", {})
-    assert not searcher.set_search_properties("val/mse", "max", {})
+
+
+def test_two_objectives_are_told_together(storage: Path) -> None:
+    study = make_search(second_objective=Objective("cost/n_parameters", "minimize"), n_trials=4)
+    searcher = StudySearcher(study, storage, DATA)
+    for number, costs in enumerate(((0.5, 100.0), (0.4, 200.0), (0.6, math.nan))):
+        suggest(searcher, f"t{number}")
+        searcher.on_trial_complete(f"t{number}", {**done(costs[0]), "cost/n_parameters": costs[1]})
+    trials = frozen_trials(searcher, storage)
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 2 + [TrialState.FAIL]
+    assert [trial.values for trial in trials[:2]] == [[0.5, 100.0], [0.4, 200.0]]
+    assert trials[2].user_attrs[FAILURE_KEY] == "cost/n_parameters is nan"
+    assert [one.scores for one in searcher.outcomes()] == [(0.5, 100.0), (0.4, 200.0)]
+
+
+def test_counts_tell_outcomes_apart(journal: Path) -> None:
+    searcher = StudySearcher(make_search(), journal, DATA)
+    for name, result in (("a", done(0.5)), ("b", pruned((1, 0.9))), ("c", pruned((1, 0.8))), ("d", done(math.nan))):
+        suggest(searcher, name)
+        searcher.on_trial_complete(name, result)
+    suggest(searcher, "e")
+    assert searcher.counts() == SearchCounts(complete=1, pruned=2, failed=1, warm_starts=0)
+    assert [one.scores for one in searcher.outcomes()] == [(0.5,)]
+
+
+def warm(study: Study, n_states: int, score: float) -> WarmStart:
+    values = {"model.n_states": n_states, "data.window_bp": 500}
+    return WarmStart(proposed_trial(study, values).trial_id(DATA), values, (score,))
+
+
+def test_warm_starts_are_learnt_from_counted_apart_and_added_once(journal: Path) -> None:
+    study = make_search(NARROW, n_trials=40)
+    searcher = StudySearcher(study, journal, DATA)
+    found = [warm(study, 0, 0.1), warm(study, 2, 0.3)]
+    for _ in range(2):
+        assert searcher.warm_start(found) == [found[0].values, found[1].values]
+    assert searcher.counts() == SearchCounts(complete=0, pruned=0, failed=0, warm_starts=2)
+    assert (searcher.n_complete, searcher.proposals()) == (0, [])
+    # Six settings there are; the two that were known are not trained.
+    assert run_all(searcher) == 4
+    assert searcher.counts() == SearchCounts(complete=4, pruned=0, failed=0, warm_starts=2)
+    assert len(searcher.proposals()) == 4
+    assert len(searcher.outcomes()) == 6
+    after = StudySearcher(study, journal, DATA)
+    assert len(after.warm_start(found)) == 2
+    assert after.counts() == searcher.counts()
+    for trial in frozen_trials(after, journal):
+        assert trial.state == TrialState.COMPLETE
+
+
+def test_what_the_search_proposed_itself_is_no_warm_start(journal: Path) -> None:
+    study = make_search(NARROW, n_trials=3)
+    searcher = StudySearcher(study, journal, DATA)
+    values = suggest(searcher, "a")
+    assert values is not None
+    # Its record is there, but the driver died before it was told: it stays a proposal.
+    finished = WarmStart(proposed_trial(study, values).trial_id(DATA), values, (0.5,))
+    after = StudySearcher(study, journal, DATA)
+    assert after.warm_start([finished]) == []
+    assert suggest(after, "b") == values
 
 
 @pytest.mark.parametrize("location", ["search.txt", "search"])
@@ -415,52 +483,15 @@ def test_storage_by_url(tmp_path: Path) -> None:
     gc.collect()
 
 
-@pytest.mark.ray
-def test_under_tune_stopped_failed_and_finished_trials_are_told_apart(ray_cluster: None, tmp_path: Path) -> None:
-    """ASHA stops what is worse, one trial has no number, one crashes, and a second launch adds only what is new."""
-    from ray import tune
-    from ray.tune.schedulers import ASHAScheduler
-
-    def trainable(proposal: dict[str, Any]) -> None:
-        n_states = proposal["values"]["model.n_states"]
-        if n_states == 1:
-            raise RuntimeError("crash")
-        for step in range(1, 9):
-            ended = {FAILURE_KEY: ""} if step == 8 else {}
-            tune.report({"val/mse": math.nan if n_states == 2 else n_states + 1 / step, **ended})
-
-    def launch(n_trials: int) -> StudySearcher:
-        study = make_search((Dimension("model.n_states", IntRange(0, 8)),), n_trials)
-        searcher = StudySearcher(study, tmp_path / "search.journal", DATA)
-        tune.Tuner(
-            tune.with_resources(trainable, {"cpu": 1}),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                metric="val/mse",
-                mode="min",
-                num_samples=n_trials - searcher.n_complete,
-                max_concurrent_trials=1,
-                reuse_actors=True,
-                scheduler=ASHAScheduler(max_t=8, grace_period=2, reduction_factor=2),
-            ),
-            run_config=tune.RunConfig(name="tune", storage_path=str(tmp_path / f"tune-{n_trials}"), verbose=0),
-        ).fit()
-        return searcher
-
-    trials = frozen_trials(launch(9), tmp_path / "search.journal")
-    states: dict[int, set[TrialState]] = {}
-    for trial in trials:
-        states.setdefault(trial.params["model.n_states"], set()).add(trial.state)
-    assert states[1] == states[2] == {TrialState.FAIL}
-    assert states[0] == {TrialState.COMPLETE}
-    others = [trial for trial in trials if trial.params["model.n_states"] > 2]
-    assert {trial.state for trial in others} <= {TrialState.COMPLETE, TrialState.PRUNED}
-    stopped = [trial for trial in others if trial.state == TrialState.PRUNED]
-    assert stopped
-    for trial in stopped:
-        assert max(trial.intermediate_values) < 8
-        assert trial.value == trial.intermediate_values[max(trial.intermediate_values)]
-    n_before = len(trials)
-    again = frozen_trials(launch(9), tmp_path / "search.journal")[n_before:]
-    # Only what failed is tried again.
-    assert {trial.params["model.n_states"] for trial in again} <= {1, 2}
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nothing://host/name", "nothing://host/name: is no database that can be used; use postgresql"),
+        ("mysql+pymysql://someone:secret@host/name", "its driver is not installed"),
+        ("sqlite:////no/such/folder/search.db", "cannot be opened .*unable to open database file"),
+    ],
+)
+def test_databases_that_cannot_be_opened_are_refused(url: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refused:
+        open_storage(url)
+    assert "secret" not in str(refused.value)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from prism_ray.distributed import streaming
 from prism_ray.distributed.ingest import shared_projection
-from prism_ray.distributed.streaming import StreamError, StreamSource, gene_bytes, piece_bytes
+from prism_ray.distributed.projections import gene_bytes
+from prism_ray.distributed.streaming import StreamError, StreamSource, piece_bytes
 from prism_ray.errors import StoreError
 from prism_ray.store import GeneArrays
 from prism_ray.training.loop import train
@@ -164,7 +165,8 @@ class DiesAt:
         if step == self._step:
             raise Killed
 
-    def validated(self, metrics: Mapping[str, float], step: int) -> None: ...
+    def validated(self, metrics: Mapping[str, float], step: int, history: Any) -> bool:
+        return False
 
 
 @ray.remote(num_cpus=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,13 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from prism_ray.config import RunConfig
 from prism_ray.distributed import train as train_module
+from prism_ray.distributed.attempts import begin_attempt, end_attempt
+from prism_ray.distributed.failures import FAILURE_NAME, note_failure, read_failure
 from prism_ray.distributed.streaming import StreamError
 from prism_ray.distributed.train import _worker, train_on_workers
-from prism_ray.distributed.trial import FAILURE_NAME, TrialTask, note_failure
+from prism_ray.distributed.trial import TrialTask
 from prism_ray.errors import ConfigError, StoreError, TrainingError
+from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.reporter import Placement
 
 
@@ -63,13 +65,13 @@ def test_the_reason_of_a_failure_is_one_line(
 
 
 def test_what_the_worker_noted_is_the_reason(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    ends_with(monkeypatch, lambda: note_failure(task, TrainingError("the loss is nan")))
+    ends_with(monkeypatch, lambda: note_failure(task.folder, task.trial_id, TrainingError("the loss is nan")))
     with pytest.raises(TrainingError, match=r": TrainingError: the loss is nan$"):
         train_on_workers(task)
 
 
 def test_the_reason_of_an_earlier_attempt_is_not_told_again(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    note_failure(task, TrainingError("the loss is nan"))
+    note_failure(task.folder, task.trial_id, TrainingError("the loss is nan"))
     ends_with(monkeypatch, WorkerGroupError("x", {0: MemoryError()}))
     with pytest.raises(TrainingError, match="MemoryError"):
         train_on_workers(task)
@@ -94,17 +96,37 @@ def test_only_a_loss_that_every_worker_computes_ends_without_another_attempt(
         monkeypatch.setattr(train_module, "run_trial", run)
         _worker({"task": task})
 
-    for kind in (TrainingError, StreamError):
+    for kind in (TrainingError, StreamError, RunInterruptedError):
         fail(kind)  # does not raise: what raises is tried again
     for kind in (ConfigError, StoreError, OSError, MemoryError):
         with pytest.raises(kind):
             fail(kind)
 
 
-def test_a_failure_is_noted_with_its_kind(task: TrialTask) -> None:
-    note_failure(task, ConfigError("no such fold"))
-    assert json.loads((task.folder / FAILURE_NAME).read_text()) == {
-        "trial_id": "0123456789abcdef",
-        "kind": "ConfigError",
-        "reason": "no such fold",
-    }
+def test_a_bug_of_one_worker_ends_all_and_is_not_met_twice(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_module, "worker_placement", lambda resources: Placement(rank=1, n_workers=2))
+    n_runs = []
+
+    def run(*_: object, **__: object) -> None:
+        n_runs.append(1)
+        raise ValueError("shapes differ")
+
+    monkeypatch.setattr(train_module, "run_trial", run)
+    with pytest.raises(ValueError, match="shapes differ"):
+        _worker({"task": task})  # raises, so that Ray Train ends the workers that wait for this one
+    _worker({"task": task})
+    assert n_runs == [1]
+    failure = read_failure(task.folder)
+    assert failure is not None
+    assert failure.repeats
+
+
+def test_workers_that_were_told_to_end_are_no_failure(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end() -> None:
+        begin_attempt(task.folder, "study", "launch", node="", gpus=0.0, first_step=0)
+        end_attempt(task.folder, "interrupted", 7)
+
+    ends_with(monkeypatch, end)
+    with pytest.raises(RunInterruptedError, match="told to end after step 7 of"):
+        train_on_workers(task)
+    assert read_failure(task.folder) is None

@@ -16,9 +16,10 @@ from prism_ray.cli.options import add_resources, trial_resources
 from prism_ray.config import RunConfig
 from prism_ray.distributed import train as train_module
 from prism_ray.distributed import trial as trial_module
+from prism_ray.distributed.failures import FAILURE_NAME
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.train import PreemptionNotice
-from prism_ray.distributed.trial import FAILURE_NAME, TrialTask, run_trial
+from prism_ray.distributed.trial import TrialTask, run_trial
 from prism_ray.errors import InputError, TrainingError
 from prism_ray.tracking import NullTracker
 from prism_ray.training.preemption import RunInterruptedError

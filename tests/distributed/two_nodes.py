@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import ray
 import torch
 from ray.cluster_utils import Cluster
@@ -18,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import prism_ray.store
 from prism_ray.config import DataConfig
+from prism_ray.distributed import build
 from prism_ray.distributed.build import build_store
 from prism_ray.distributed.gpus import node_faults
 from prism_ray.distributed.ingest import node_cache, shared_projection, start_node_caches
@@ -32,6 +34,7 @@ from prism_ray.training.checkpoint import load_state
 from prism_ray.training.loop import train
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneSource, MemorySource
+from tests.distributed.inline_partitions import without_ray
 from tests.distributed.streams import LOADING, arrays_of, damage, plan_of, run_config, write_store
 
 CONFIG = run_config(shuffle_genes=20, n_steps=12)
@@ -106,7 +109,8 @@ class DiesAt:
         if step == 8:
             raise Killed
 
-    def validated(self, metrics: Any, step: int) -> None: ...
+    def validated(self, metrics: Any, step: int, history: Any) -> bool:
+        return False
 
 
 def run_together(store: Path, folder: Path) -> dict[str, Any]:
@@ -135,10 +139,13 @@ def run_damaged(folder: Path) -> dict[str, Any]:
 
 
 def build_on_nodes(folder: Path) -> dict[str, Any]:
-    """A store built by workers that take every CPU of both nodes, and the same built by one."""
+    """A store built by workers that take every CPU of both nodes, and the same built in this process."""
+    catalog = folder / "genome" / "catalog.yaml"
     simulate(folder / "genome", SimulationConfig(genes=24, chromosomes=6, seed=3))
-    for name, n_workers in (("by_all", 4), ("by_one", 1)):
-        build_store(folder / "genome" / "catalog.yaml", folder / name, 2000, n_workers)
+    build_store(catalog, folder / "by_all", 2000, n_workers=4)
+    with pytest.MonkeyPatch.context() as patch:
+        without_ray(patch, build)
+        build_store(catalog, folder / "by_one", 2000)
     files = [
         {path.relative_to(folder / name): path.read_bytes() for path in (folder / name).rglob("*") if path.is_file()}
         for name in ("by_all", "by_one")

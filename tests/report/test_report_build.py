@@ -16,7 +16,7 @@ import pytest
 from prism_ray.errors import InputError, TrackingError
 from prism_ray.report.build import write_report
 from prism_ray.report.published import PUBLISHED, published_for
-from prism_ray.tracking import MlflowTracker, StudyHeader, TrialHeader, fetch_study
+from prism_ray.tracking import Expected, MlflowTracker, StudyHeader, TrialHeader, fetch_study
 from prism_ray.tracking.client import connect
 from tests.conftest import REPOSITORY
 from tests.tracking_support import STUDY, fresh_store, track_study, trial_header
@@ -135,6 +135,32 @@ def test_files_hold_the_numbers(uri: str, tmp_path: Path) -> None:
     assert [row["mean"] for row in results["table"]] == pytest.approx(table["mean"].tolist())
     assert len(results["provenance"]["run_ids"]) == 9
     assert results["provenance"]["versions"]["mlflow"] != "not installed"
+
+
+def test_claims_are_judged_first(uri: str, tmp_path: Path) -> None:
+    claims = (Expected("n2", "n0", "better"), Expected("n1", "n0", "same", 0.05))
+    track_study(uri, replace(HEADER, expectations=claims), _runs())
+    result = write_report(uri, HEADER.name, tmp_path / "out")
+    assert result.answer.startswith("Verdict: inconclusive. Of 2 declared claims: 1 supported, 1 inconclusive.")
+    page = _Page(result.html.read_text())
+    assert page.rows[1][:3] == ["n2 is better than n0", "inconclusive", "3"]
+    assert page.rows[2][:3] == ["n1 does as n0 (margin 0.05)", "supported", "3"]
+    note = (tmp_path / "out" / "report.md").read_text()
+    assert "| n1 does as n0 (margin 0.05) | supported | 3 |" in note
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["verdict"] for row in results["verdicts"]] == ["inconclusive", "supported"]
+    assert not any("Claims were changed" in text for text in result.notes)
+    # A claim made up after the runs is told from one that was there before.
+    track_study(uri, replace(HEADER, expectations=claims[:1]), [])
+    assert any("Claims were changed" in text for text in write_report(uri, HEADER.name, tmp_path / "out").notes)
+
+
+def test_a_table_for_a_paper(uri: str, tmp_path: Path) -> None:
+    track_study(uri, HEADER, _runs())
+    write_report(uri, HEADER.name, tmp_path / "out")
+    lines = (tmp_path / "out" / "table.tex").read_text().splitlines()
+    assert any(line.startswith("n2 & 3 of 3 & 0 & 0 & 0.2067 & 0.0208 &") for line in lines)
+    assert r"\label{tab:confounder-count}" in lines
 
 
 def test_what_is_missing_is_in_plain_sight(uri: str, tmp_path: Path) -> None:

@@ -134,9 +134,23 @@ def test_no_trial_at_all_is_a_plain_statement() -> None:
 
 
 def test_counts_are_of_trials_not_of_runs(trials: pd.DataFrame) -> None:
-    assert count_trials(trials, HEADER) == {"planned": 9, "finished": 6, "failed": 2, "running": 0, "missing": 1}
+    assert count_trials(trials, HEADER) == {
+        "planned": 9,
+        "finished": 6,
+        "pruned": 0,
+        "failed": 2,
+        "running": 0,
+        "missing": 1,
+    }
     again = trials_of([trial("n0", 2, math.nan, status="FAILED"), trial("n0", 2, 0.2)])
-    assert count_trials(again, HEADER) == {"planned": 9, "finished": 1, "failed": 0, "running": 0, "missing": 8}
+    assert count_trials(again, HEADER) == {
+        "planned": 9,
+        "finished": 1,
+        "pruned": 0,
+        "failed": 0,
+        "running": 0,
+        "missing": 8,
+    }
 
 
 def test_headline_names_the_best_arm_with_its_uncertainty(trials: pd.DataFrame) -> None:

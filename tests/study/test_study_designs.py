@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,19 @@ from hypothesis import strategies as st
 
 from prism_ray.config import RunConfig, patched
 from prism_ray.errors import ConfigError
-from prism_ray.study.designs import ArmPlan, add_one, expand, factorial, leave_one_out, proposed_trial, subsets
+from prism_ray.study.designs import (
+    ArmPlan,
+    add_one,
+    expand,
+    factorial,
+    leave_one_out,
+    proposed_trial,
+    step_by_step,
+    subsets,
+)
+from prism_ray.study.search_spec import Objective, Search
 from prism_ray.study.space import Dimension, IntRange
-from prism_ray.study.spec import Arm, Objective, Search, Study
+from prism_ray.study.spec import Arm, Study
 
 PARTS = [ArmPlan("dna", {"data.sequence": False}, "no DNA"), ArmPlan("states", {"model.n_states": 0}, "no states")]
 
@@ -52,6 +63,30 @@ def test_leave_one_out_and_add_one_have_an_arm_more_than_parts(n_parts: int) -> 
         assert [(arm.name, arm.patch) for arm in arms[1:]] == [(f"{prefix}{part.name}", part.patch) for part in parts]
 
 
+SETTINGS = [f"section.setting{number}" for number in range(5)]
+PATCHES = st.lists(st.dictionaries(st.sampled_from(SETTINGS), st.integers(0, 3), min_size=1), min_size=1, max_size=6)
+
+
+@given(PATCHES)
+def test_a_path_adds_each_change_to_those_before(patches: list[dict[str, int]]) -> None:
+    parts = [ArmPlan(f"part{number}", patch, "why") for number, patch in enumerate(patches)]
+    arms = step_by_step(parts)
+    assert len(arms) == len(parts) + 1
+    assert [arm.name for arm in arms] == ["base", *(part.name for part in parts)]
+    assert arms[0].patch == {}
+    for before, part, after in zip(arms, parts, arms[1:], strict=False):
+        # What a step gives holds, and all else stays as it was.
+        assert {name: after.patch[name] for name in part.patch} == part.patch
+        left = after.patch.keys() - part.patch.keys()
+        assert left == before.patch.keys() - part.patch.keys()
+        assert all(after.patch[name] == before.patch[name] for name in left)
+    everything: dict[str, int] = {}
+    for patch in patches:
+        everything.update(patch)
+    assert arms[-1].patch == everything
+    assert step_by_step(parts) == arms
+
+
 @given(st.lists(st.integers(2, 4), min_size=2, max_size=3))
 def test_factorial_has_each_combination_once(sizes: list[int]) -> None:
     factors = {f"section.f{number}": tuple(range(size)) for number, size in enumerate(sizes)}
@@ -85,6 +120,41 @@ def test_subsets_of_three() -> None:
     assert [arm.name for arm in arms] == ["none", "a", "b", "c", "a-b", "a-c", "b-c", "a-b-c"]
     assert arms[-1].patch == {"data.signals": ("a", "b", "c")}
     assert len(subsets("data.signals", ("a", "b", "c"), 2)) == 4
+
+
+def made_by_design(kind: str, size: int) -> tuple[ArmPlan, ...]:
+    """Arms of every design, `size` large, whose patches are settings that a run has."""
+    layers = [ArmPlan(f"layers{number}", {"model.n_layers": number + 5}, "why") for number in range(size)]
+    levels = tuple(range(1, size + 2))
+    return {
+        "leave_one_out": lambda: leave_one_out(layers),
+        "add_one": lambda: add_one(layers),
+        "path": lambda: step_by_step(layers),
+        "factorial": lambda: factorial({"model.n_layers": levels, "model.d_state": levels}),
+        "subsets": lambda: subsets("data.signals", tuple(f"track{number}" for number in range(size)), 0),
+    }[kind]()
+
+
+@given(
+    kind=st.sampled_from(["leave_one_out", "add_one", "path", "factorial", "subsets"]),
+    size=st.integers(1, 4),
+    seeds=st.lists(st.integers(0, 99), min_size=1, max_size=3, unique=True),
+)
+def test_every_design_gives_each_arm_the_same_seeds_and_no_trial_twice(kind: str, size: int, seeds: list[int]) -> None:
+    plans = made_by_design(kind, size)
+    assert plans == made_by_design(kind, size)
+    n_arms = {"factorial": (size + 1) ** 2, "subsets": 2**size}.get(kind, size + 1)
+    assert len({plan.name for plan in plans}) == len(plans) == n_arms
+    arms = tuple(
+        Arm(plan.name, plan.patch, plan.reason, patched(RunConfig(), {"model.n_states": 0, **plan.patch}, ""))
+        for plan in plans
+    )
+    study = replace(make_study({"n0": 0, "n1": 1}, tuple(seeds), ("fold_1",), ("K562",)), arms=arms)
+    trials = expand(study)
+    assert len({trial.fingerprint for trial in trials}) == len(trials) == study.n_trials
+    paired = {arm.name: [trial.seed for trial in trials if trial.arm == arm.name] for arm in arms}
+    assert all(of_arm == seeds for of_arm in paired.values())
+    assert expand(study) == trials
 
 
 @given(

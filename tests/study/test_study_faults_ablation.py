@@ -21,6 +21,10 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     "kind: ablation": [
         ("kind: abblation", "@4: kind: 'abblation'"),
         ("kind: ablation\nbudget: {max_trials: 5}", "budget.max_trials: 5, but the study has 6 trials"),
+        ("kind: ablation\nbudget: {gpu_hours: 0}", "@5: budget.gpu_hours: 0: .*greater than 0"),
+        ("kind: ablation\nbudget: {wall_hours: .nan}", "@5: budget.wall_hours: nan"),
+        ("kind: ablation\nbudget: {max_failures: 0}", "@5: budget.max_failures: 0: .*greater than or equal to 1"),
+        ("kind: ablation\nbudget: {gpu_hour: 1}", "@5: budget.gpu_hour: .*Did you mean 'gpu_hours'"),
         ("kind: ablation\nsearch: {n_trials: 2, space: {loss.beta: {uniform: [0, 1]}}}", "@5: search: has no effect"),
         ("kind: search", "search: is missing"),
         (

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from prism_ray.errors import ConfigError
 from prism_ray.study.load import load_study
-from tests.study.texts import SEARCH, changed
+from tests.study.texts import ABLATION, SEARCH, changed
 
 # What is replaced -> what it is replaced by, and the message, in which `@` is the file.
 FAULTS: dict[str, list[tuple[str, str]]] = {
@@ -65,6 +66,133 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
         ("model.d_state: {int_range: [1, 2]}", "smoke.search.space.model.d_state: is not searched at full scale"),
     ],
 }
+
+ASHA = "n_trials: 12\n  pruner: {kind: asha}"
+FINALISTS = "n_trials: 12\n  finalists: {k: 2, seeds: [2, 22], patch: {training.n_steps: 100}}"
+SECOND = "report_metric: test/mse\nsecond_objective: {metric: cost/train_s, direction: minimize}"
+
+# Parts that are added to the file, as old -> new, and all messages that it then gives.
+PARTS: list[tuple[list[tuple[str, str]], list[str]]] = [
+    ([("n_trials: 12", "n_trials: 12\n  pruner: {kind: halving}")], ["@12: search.pruner.kind: 'halving'"]),
+    (
+        [("n_trials: 12", "n_trials: 12\n  pruner: {kind: none, reduction: 3}")],
+        ["@12: search.pruner: reduction has no effect with kind: none"],
+    ),
+    ([("n_trials: 12", "n_trials: 12\n  pruner: {kind: asha, reduction: 1}")], ["@12: search.pruner.reduction: 1"]),
+    (
+        [("n_trials: 12", "n_trials: 12\n  pruner: {kind: asha, min_fraction: 1.0}")],
+        ["@12: search.pruner.min_fraction: 1.0"],
+    ),
+    (
+        [
+            ("n_trials: 12", ASHA),
+            ("kind: search", "kind: search\nbaseline: {training.n_steps: 1}"),
+        ],
+        ["@13: search.pruner: judges no trial of 1 steps before its end"],
+    ),
+    (
+        [
+            ("n_trials: 12", ASHA),
+            ("  space:\n    model", "  space:\n    training.n_steps: {choice: [8, 9]}\n    model"),
+        ],
+        ["@12: search.pruner: cannot compare trials of different lengths, and training.n_steps is searched"],
+    ),
+    (
+        [("n_trials: 12", ASHA), ("report_metric: test/mse", SECOND)],
+        ["@13: search.pruner: cannot judge a trial by two objectives; use kind: none"],
+    ),
+    (
+        [
+            ("n_trials: 3", "n_trials: 3\n    pruner: {kind: asha}"),
+            ("report_metric: test/mse", SECOND.replace("minimize", "maximize")),
+        ],
+        [
+            "smoke.search.pruner: cannot judge a trial by two objectives",
+            "@10: second_objective.direction: 'maximize' cost/train_s; use minimize",
+        ],
+    ),
+    (
+        [("report_metric: test/mse", SECOND.replace("cost/train_s", "cost/train"))],
+        ["@10: second_objective.metric: 'cost/train' is not a metric; .*Did you mean 'cost/train_s'"],
+    ),
+    (
+        [("report_metric: test/mse", SECOND.replace("cost/train_s", "test/mae"))],
+        ["second_objective.metric: 'test/mae' would choose on the test fold; use val/mae, or a cost"],
+    ),
+    (
+        [("report_metric: test/mse", SECOND.replace("cost/train_s", "val/mse"))],
+        ["second_objective.metric: val/mse is the objective already"],
+    ),
+    (
+        [("metric: val/mse", "metric: cost/train_s")],
+        ["@8: objective.metric: 'cost/train_s' is not a metric"],
+    ),
+    (
+        [("n_trials: 12", FINALISTS.replace("k: 2", "k: 13"))],
+        ["@12: search.finalists.k: 13 of 12", "finalists.k: 13 of 3"],
+    ),
+    ([("n_trials: 12", FINALISTS.replace("k: 2", "k: 0"))], ["@12: search.finalists.k: 0"]),
+    ([("n_trials: 12", FINALISTS.replace("[2, 22]", "[2, 2]"))], ["@12: search.finalists.seeds: gives 2 twice"]),
+    ([("n_trials: 12", FINALISTS.replace("[2, 22]", "[]"))], ["@12: search.finalists.seeds: is empty"]),
+    (
+        [("n_trials: 12", FINALISTS.replace("training.n_steps", "training.n_step"))],
+        ["@12: search.finalists.patch.training.n_step: 'training.n_step' is not a setting"],
+    ),
+    (
+        [("n_trials: 12", FINALISTS.replace("training.n_steps: 100", "seed: 3, model.n_states: 2"))],
+        [
+            "search.finalists.patch.seed: seed is set for every trial",
+            "search.finalists.patch.model.n_states: is what the search varies",
+        ],
+    ),
+    (
+        [("n_trials: 12", FINALISTS.replace("training.n_steps: 100", "optimizer.learning_rate: 1.0e-9"))],
+        ["@12: search.finalists.patch.optimizer: .*above learning_rate"],
+    ),
+    (
+        [("n_trials: 12", FINALISTS), ("smoke:", "smoke:\n  patch: {training.n_steps: 10}")],
+        ["@12: search.finalists.patch.training.n_steps: undoes the smoke scale's value; give the finalists"],
+    ),
+    (
+        [("n_trials: 3", "n_trials: 3\n    finalists: {k: 2, seeds: [2]}")],
+        ["smoke.search.finalists: there are none at full scale"],
+    ),
+    (
+        [("n_trials: 12", FINALISTS.replace("training.n_steps: 100", "model.predict_with: adjusted"))],
+        ["@13: search.space: with .*predict_with: adjusted needs n_states >= 1"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "messages"), PARTS, ids=[part[1][0][:60] for part in PARTS])
+def test_faults_of_pruner_objectives_and_finalists(
+    tmp_path: Path, changes: list[tuple[str, str]], messages: list[str]
+) -> None:
+    path = tmp_path / "asked.yaml"
+    path.write_text(changed(SEARCH, *changes))
+    with pytest.raises(ConfigError) as refused:
+        load_study(path)
+    for message in messages:
+        assert re.search(message.replace("@", "asked.yaml:"), str(refused.value)), str(refused.value)
+    assert len(refused.value.faults) == len(messages), str(refused.value)
+
+
+def test_the_smoke_scale_may_shrink_the_baseline_where_it_is_trained(tmp_path: Path) -> None:
+    path = tmp_path / "asked.yaml"
+    shrunk = ("smoke:", "smoke:\n  patch: {model.n_states: 1}")
+    path.write_text(changed(SEARCH, ("n_trials: 12", FINALISTS), shrunk))
+    assert load_study(path, smoke=True).baseline.model.n_states == 1
+    path.write_text(changed(SEARCH, shrunk))
+    with pytest.raises(ConfigError, match=r"smoke\.patch\.model\.n_states: is what the study varies"):
+        load_study(path, smoke=True)
+
+
+def test_an_ablation_has_neither_a_second_objective_nor_a_search(tmp_path: Path) -> None:
+    path = tmp_path / "asked.yaml"
+    path.write_text(changed(ABLATION, ("report_metric: test/mse", SECOND)))
+    with pytest.raises(ConfigError, match="second_objective: has no effect in a study of kind ablation"):
+        load_study(path)
+
 
 CASES = [(old, new, message) for old, cases in FAULTS.items() for new, message in cases]
 

@@ -22,7 +22,8 @@ SIMULATED = SimpleNamespace(
     cell_types=("K562", "GM12878"),
     folds=SimpleNamespace(names=tuple(f"fold_{number}" for number in range(1, 9))),
     has_sequence=True,
-    scalar_names=(),
+    scalar_names=("utr5_len", "promoter_activity"),
+    signals_of=lambda cell_type: ("h3k27ac", "dnase", "hic"),
 )
 
 
@@ -80,7 +81,10 @@ def test_smoke_scale_is_small_and_runs_on_the_simulated_store(file: Path) -> Non
     if "real" in file.stem:
         # Its signals are those of real tracks, which the simulated genome does not have.
         study = Study(**{**study.__dict__, "folds": ("fold_1",)})
-        simulated = SimpleNamespace(**{**SIMULATED.__dict__, "signals": _signals(study)})
+        signals = _signals(study)
+        simulated = SimpleNamespace(
+            **{**SIMULATED.__dict__, "signals": signals, "signals_of": lambda cell_type: signals}
+        )
     else:
         simulated = SIMULATED
     check_against_store(study, simulated)

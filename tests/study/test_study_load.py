@@ -101,6 +101,7 @@ def test_overrides_change_settings_and_fingerprints(write: Callable[..., Path]) 
     [
         ("{kind: leave_one_out}", ["full", "without_n0", "without_n4"], "full"),
         ("{kind: add_one}", ["base", "with_n0", "with_n4"], "base"),
+        ("{kind: path}", ["base", "n0", "n4"], "base"),
     ],
 )
 def test_designs_of_parts(write: Callable[..., Path], design: str, names: list[str], baseline_arm: str) -> None:
@@ -271,3 +272,43 @@ def test_find_study_names_those_that_there_are(tmp_path: Path) -> None:
         find_study("confounder_cuont")
     with pytest.raises(ConfigError, match="give the path of a study file"):
         find_study(tmp_path / "nowhere.yaml")
+
+
+PATH = changed(
+    ABLATION[: ABLATION.index("smoke:")],
+    ("  model.d_model: 16\n", "  model.n_states: 0\n"),
+    ("baseline_arm: n0\n", "design: {kind: path}\n"),
+    ("changes: [model.n_states]", "changes: [model.n_states, data.window_bp, loss.alpha]"),
+    ("n0: {patch: {model.n_states: 0}", "short: {patch: {data.window_bp: 500}"),
+    ("      model.n_states: 4\n", "      loss.alpha: 0.5\n"),
+)
+
+
+def test_a_path_goes_from_the_baseline_to_all_changes(write: Callable[..., Path]) -> None:
+    study = load_study(write(PATH))
+    assert study.baseline_arm == "base"
+    settings = [
+        (arm.name, arm.config.data.window_bp, arm.config.model.n_states, arm.config.loss.alpha) for arm in study.arms
+    ]
+    assert settings == [
+        ("base", 2000, 0, 1.0),
+        ("short", 500, 0, 1.0),
+        ("n2", 500, 2, 1.0),
+        ("n4", 500, 2, 0.5),
+    ]
+
+
+def test_a_fault_on_a_path_is_said_once_at_the_step_that_makes_it(write: Callable[..., Path]) -> None:
+    path = write(PATH, ("{data.window_bp: 500}", "{data.window_bp: 501, model.d_model: 8}"))
+    with pytest.raises(ConfigError) as refused:
+        load_study(path)
+    said = [str(fault) for fault in refused.value.faults]
+    assert len([line for line in said if "501 is odd" in line]) == 1
+    assert len([line for line in said if "model.d_model" in line]) == 1
+    assert all(":10: arms.short.patch." in line for line in said)
+
+
+def test_a_step_of_a_path_that_changes_nothing_is_refused(write: Callable[..., Path]) -> None:
+    path = write(PATH, ("      loss.alpha: 0.5\n", "      loss.alpha: 1.0\n"))
+    with pytest.raises(ConfigError, match="arm n4 is the same run as arm n2"):
+        load_study(path)

@@ -10,8 +10,9 @@ import pytest
 
 from prism_ray.config import RunConfig, patched
 from prism_ray.errors import ConfigError
+from prism_ray.study.search_spec import Objective, Search
 from prism_ray.study.space import Choice, Condition, Dimension, IntRange, LogUniform, Subset, Uniform
-from prism_ray.study.spec import Arm, Budget, Objective, Search, Study
+from prism_ray.study.spec import Arm, Budget, Study
 
 SPACE = (
     Dimension("model.n_states", IntRange(0, 8)),

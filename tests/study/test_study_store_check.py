@@ -24,6 +24,7 @@ def contents(**changes: Any) -> SimpleNamespace:
         "folds": SimpleNamespace(names=("fold_1", "fold_2")),
         "has_sequence": True,
         "scalar_names": ("utr5_len", "promoter_activity"),
+        "signals_of": lambda cell_type: ("h3k27ac", "dnase", "hic"),
     }
     return SimpleNamespace(**{**given, **changes})
 

@@ -51,6 +51,48 @@ smoke:
       model.n_states: {int_range: [0, 2]}
 """
 
+EVALUATION = """\
+question: Without what?
+claim: nothing
+source: paper
+kind: evaluation
+models:
+  n0: {patch: {model.n_states: 0}, reason: plain}
+  n2: {patch: {model.n_states: 2}, reason: published}
+baseline_arm: n0
+changes: [model.n_states, evaluation.signals, evaluation.remove_by, evaluation.window_bp]
+arms:
+  no_hic: {patch: {evaluation.signals: [hic]}, reason: away}
+  mean_hic:
+    patch: {evaluation.signals: [hic], evaluation.remove_by: mean}
+    reason: its mean
+  cut:
+    patch: {evaluation.window_bp: 500}
+    models: [n2]
+    reason: short
+seeds: [2, 22]
+folds: [fold_1]
+cell_types: [K562]
+objective: {metric: val/mse, direction: minimize}
+report_metric: test/mse
+smoke:
+  patch: {training.n_steps: 10}
+  arms: [no_hic, cut]
+  seeds: [2]
+"""
+
+OF_STUDY = """\
+question: Without what?
+claim: nothing
+source: paper
+kind: evaluation
+models: {study: asked, arms: [n0, n2]}
+changes: [evaluation.signals]
+arms:
+  no_hic: {patch: {evaluation.signals: [hic]}, reason: away}
+"""
+"""Evaluates models of the study `ABLATION`, in `asked.yaml` beside it."""
+
 
 def changed(text: str, *changes: tuple[str, str]) -> str:
     """`text` with each old part, which must be there once, replaced by the new one."""

@@ -18,7 +18,7 @@ from prism_ray.store import GeneArrays
 from prism_ray.training.checkpoint import CHECKPOINT_NAME
 from prism_ray.training.evaluate import predict_rows
 from prism_ray.training.loop import train
-from prism_ray.training.reporter import Placement
+from prism_ray.training.reporter import History, Placement, RunStoppedError
 
 
 class Killed(BaseException):
@@ -26,19 +26,22 @@ class Killed(BaseException):
 
 
 class Recorder:
-    """Keeps every report; dies at a step where told to."""
+    """Keeps every report; dies at a step, or has the run stopped there, where told to."""
 
-    def __init__(self, die_at: int | None = None) -> None:
+    def __init__(self, die_at: int | None = None, stop_at: int | None = None) -> None:
         self.reports: list[tuple[int, dict[str, float]]] = []
         self._die_at = die_at
+        self._stop_at = stop_at
 
     def report(self, metrics: Mapping[str, float], step: int) -> None:
         self.reports.append((step, dict(metrics)))
         if step == self._die_at:
             raise Killed
 
-    def validated(self, metrics: Mapping[str, float], step: int) -> None:
+    def validated(self, metrics: Mapping[str, float], step: int, history: History) -> bool:
         self.reports.append((step, dict(metrics)))
+        assert history[-1] == {"step": float(step), **metrics}
+        return step == self._stop_at
 
 
 def changed(config: RunConfig, section: str, **values: object) -> RunConfig:
@@ -184,3 +187,18 @@ def test_damaged_checkpoint_is_refused(config: RunConfig, arrays: GeneArrays, sp
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt: cannot be read"):
         train(config, arrays, split, folder=tmp_path)
+
+
+def test_a_run_that_its_reporter_stops_goes_on_later_as_if_it_had_not(
+    config: RunConfig, arrays: GeneArrays, split: Split, tmp_path: Path
+) -> None:
+    whole = Recorder()
+    alone = train(config, arrays, split, reporter=whole)
+    validations = [step for step, metrics in whole.reports if "val/mse" in metrics]
+    stopped = Recorder(stop_at=validations[0])
+    with pytest.raises(RunStoppedError, match=f"stopped after step {validations[0]} of"):
+        train(config, arrays, split, folder=tmp_path, reporter=stopped)
+    assert max(step for step, _ in stopped.reports) == validations[0]
+    gone_on = train(config, arrays, split, folder=tmp_path)
+    assert gone_on.metrics == alone.metrics
+    assert_same_weights(gone_on.model, alone.model)

@@ -18,10 +18,11 @@ from prism_ray.errors import CheckpointError
 from prism_ray.model import load
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
-from prism_ray.training import record as record_module
+from prism_ray.training import recording as record_module
 from prism_ray.training.checkpoint import CHECKPOINT_NAME
 from prism_ray.training.loop import TrainResult, train
-from prism_ray.training.record import RESULT_NAME, TrialRecord, read_record, write_record
+from prism_ray.training.record import RESULT_NAME, TrialRecord, read_record
+from prism_ray.training.recording import Identity, write_record
 
 Write = Callable[..., TrialRecord]
 
@@ -40,10 +41,7 @@ def write(config: RunConfig, arrays: GeneArrays, result: TrainResult) -> Write:
             folder,
             given,
             arrays,
-            config,
-            trial_id="0123456789abcdef",
-            data_digest="d" * 64,
-            results_version=1,
+            Identity(config, "0123456789abcdef", "d" * 64, 1),
             n_workers=2,
             device=torch.device("cpu"),
         )

@@ -1,0 +1,67 @@
+"""What `run`, `resume` and `retry` share: a launch with its progress, its summary and its report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prism_ray.cli.launching import say_study
+
+if TYPE_CHECKING:
+    from prism_ray.distributed.launch import StudySettings
+    from prism_ray.distributed.study_status import TrialStatus
+    from prism_ray.study.spec import Study
+
+
+def launch(study: Study, settings: StudySettings) -> int:
+    """Run a study, print what became of it and where to compare; the exit code."""
+    from prism_ray.cli.progress import Shown, StudyProgress
+    from prism_ray.distributed.study_run import run_study
+    from prism_ray.report.build import write_report
+
+    say_study(study)
+    shown = Shown(
+        metric=study.objective.metric,
+        direction=study.objective.direction,
+        report_metric=study.report_metric,
+        workers=settings.resources.n_workers,
+        look=lambda label: running_trial(settings.storage, study.name, label),
+    )
+    with StudyProgress(shown) as progress:
+        outcome = run_study(study, settings, progress)
+    print(f"{outcome.n_finished} of {outcome.n_trials} trials are finished ({outcome.n_found} before this launch)")
+    if outcome.n_pruned:
+        print(f"{outcome.n_pruned} more were stopped by the search, as worse than others")
+    for label, reason in outcome.failures.items():
+        print(f"FAILED {label}: {reason}")
+    if outcome.repeating:
+        retry = f"prism-ray retry {study.name} --failed"
+        print(f"{len(outcome.repeating)} of these would fail the same way and are not run again; `{retry}` does it")
+    if outcome.stop is not None and outcome.is_stopped:
+        print(f"STOPPED with {outcome.n_left} trials left to do: {outcome.stop.reason}")
+    if outcome.n_finished:
+        report = write_report(settings.tracking_uri, study.name, settings.storage / "reports" / study.name)
+        print(report.text)
+        print(f"report    {report.html}")
+    print(f"compare   {ui_line(settings.tracking_uri)}")
+    return outcome.exit_code
+
+
+def running_trial(storage: Path, study: str, label: str) -> TrialStatus | None:
+    """Status of the trial of a label in the last launch of a study; None where it is not known."""
+    from prism_ray.distributed.launch_note import read_launch
+    from prism_ray.distributed.study_status import trial_status
+
+    note = read_launch(storage, study)
+    found = next((trial for trial in note.trials if trial.label == label), None)
+    return None if found is None else trial_status(storage, found, note, time.time())
+
+
+def ui_line(tracking_uri: str) -> str:
+    """How to open the tracking store."""
+    from prism_ray.tracking import redact
+
+    if tracking_uri.startswith("http"):
+        return f"open {redact(tracking_uri)}"
+    return f"mlflow ui --backend-store-uri {redact(tracking_uri)}    then open http://127.0.0.1:5000"

@@ -1,0 +1,36 @@
+"""Projections of a store: the part of it that a run reads, and how large it is, by what the store says of its files.
+
+Loads neither Ray nor PyTorch, for plans.
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prism_ray.config import DataConfig, RunConfig
+from prism_ray.store import Store
+
+
+def projection_key(data: DataConfig) -> str:
+    """What decides the arrays of a projection: equal for runs that differ in their fold alone."""
+    return json.dumps(data.model_dump(mode="json", exclude={"fold"}), sort_keys=True)
+
+
+def gene_bytes(data: DataConfig) -> int:
+    """Bytes of a gene's inputs along the window, decoded."""
+    return data.window_bp * (4 * len(data.signals) + int(data.sequence))
+
+
+def projection_bytes(store: Store, config: RunConfig) -> int:
+    """Bytes of all genes that a run reads, decoded; no file of the store is read."""
+    n_genes = sum(entry.rows for entry in store.description.files_of(config.data.cell_type))
+    return n_genes * gene_bytes(config.data)
+
+
+def gene_chroms(store: Store, cell_type: str) -> NDArray[np.str_]:
+    """(N,) chromosome of each gene of a cell type, in store order, by what the store says of its files."""
+    files = store.description.files_of(cell_type)
+    return np.repeat([file.chrom for file in files], [file.rows for file in files])

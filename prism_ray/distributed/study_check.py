@@ -1,0 +1,180 @@
+"""Everything of a study that can fail before its first trial, each looked at, all said.
+
+The cheap checks are those that every launch makes (`check_launch`); the others need a cluster, a tracker or a step.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+import prism_ray.store
+from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_checks import Check, cheap_checks
+from prism_ray.distributed.loading import LoadingRequest
+from prism_ray.distributed.probe import Measure, measure_on_cluster, probe, probed_configs
+from prism_ray.distributed.searcher import StudySearcher
+from prism_ray.distributed.step_costs import StepCost, keep_probes
+from prism_ray.errors import Fault, PrismRayError, StoreError
+from prism_ray.store import Store
+from prism_ray.study.spec import Study
+from prism_ray.tracking import prepare
+from prism_ray.tracking.addresses import database_file, redact
+
+_TOKEN_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """How a study is checked.
+
+    Attributes:
+        launch: where and how it would run.
+        deep: hash every byte of the store's files, too.
+        measure: what measures a step.
+    """
+
+    launch: StudySettings
+    deep: bool = False
+    measure: Measure = measure_on_cluster
+
+
+def check_study(study: Study, settings: CheckSettings) -> Iterator[Check]:
+    """Each check as it is done; those that need what failed are left out, and said to be."""
+    failed = False
+    for check in cheap_checks(study, settings.launch):
+        failed = failed or not check.ok
+        yield check
+    launch = settings.launch
+    if not failed and settings.deep:
+        yield _checked("store, every byte", lambda: _verified(prism_ray.store.open(launch.store)))
+    yield _checked("storage", lambda: _writable(launch.storage))
+    yield _checked("tracker", lambda: _tracked(launch.tracking_uri))
+    if failed:
+        yield Check("cluster and steps", (), "left out: they need what failed above", ok=True)
+        return
+    if study.search is not None:
+        yield _checked("search database", lambda: _searchable(study, launch))
+    yield from _on_the_cluster(study, settings)
+
+
+def _on_the_cluster(study: Study, settings: CheckSettings) -> Iterator[Check]:
+    launch = settings.launch
+    store = prism_ray.store.open(launch.store)
+    configs = study.search_extremes() if study.search is not None else tuple(arm.config for arm in study.arms)
+    placed = [
+        study.with_place(config.trained(), study.seeds[0], fold, cell_type)
+        for config, cell_type, fold in product(configs, study.cell_types, study.folds)
+    ]
+    request = LoadingRequest(launch.loading, store, tuple(dict.fromkeys(placed)), any_between=study.search is not None)
+    with ExitStack() as stack:
+        opened: list[str] = []
+
+        def enter() -> str:
+            n_concurrent, loading = stack.enter_context(
+                launch.backend.open(
+                    request, launch.resources, address=launch.address, max_concurrent=launch.max_concurrent
+                )
+            )
+            opened.append(f"{n_concurrent} trials at once, genes by --loading {loading.name}")
+            return opened[0]
+
+        yield _checked("resources and loading", enter)
+        if not opened:
+            return
+        if ray.is_initialized():
+            yield _checked("storage seen by every node", lambda: _seen_by_all(launch.storage))
+        yield from _steps(study, settings)
+
+
+def _steps(study: Study, settings: CheckSettings) -> Iterator[Check]:
+    launch = settings.launch
+    for name, config in probed_configs(study):
+        found: list[StepCost] = []
+
+        def measure(config: object = config, found: list[StepCost] = found) -> str:
+            cost = probe(config, launch.store, launch.resources, settings.measure)  # type: ignore[arg-type]
+            keep_probes(launch.storage, [cost])
+            found.append(cost)
+            return (
+                f"{cost.step_s:.3g} s a step, {cost.evaluate_s:.3g} s a gene evaluated, "
+                f"{cost.peak_bytes / 2**20:,.0f} MiB at its peak, on {cost.device}"
+            )
+
+        yield _checked(f"step of the {name} trial", measure)
+        if not found:
+            return
+
+
+def _checked(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, (), look(), ok=True)
+    except PrismRayError as problem:
+        return Check(name, problem.faults or (Fault(name, str(problem)),), "", ok=False)
+    except OSError as problem:
+        fault = Fault(
+            str(problem.filename or name), problem.strerror or str(problem), "choose another place, or make room"
+        )
+        return Check(name, (fault,), "", ok=False)
+
+
+def _verified(store: Store) -> str:
+    store.verify()
+    return f"{len(store.description.all_files)} files as they were written"
+
+
+def _writable(storage: Path) -> str:
+    """Write, and take away, a file in the workspace or in the nearest folder above it that is there."""
+    there = next(folder for folder in (storage, *storage.parents) if folder.exists())
+    with tempfile.NamedTemporaryFile(dir=there, prefix=".prism-ray-check-"):
+        return f"{storage} can be written"
+
+
+def _tracked(uri: str) -> str:
+    file = database_file(uri)
+    if file is not None and not file.exists():
+        _writable(file.parent)
+        return f"{redact(uri)} will be made"
+    prepare(uri)
+    return f"{redact(uri)} answers"
+
+
+def _searchable(study: Study, launch: StudySettings) -> str:
+    database = launch.storage / "studies" / study.name / "optuna.journal"
+    if not database.exists():
+        return f"{database} will be made"
+    store = prism_ray.store.open(launch.store)
+    return f"{StudySearcher(study, database, store.digest).n_complete} different settings have an outcome"
+
+
+def _seen_by_all(storage: Path) -> str:
+    """Every node reads a file that this process has just written."""
+    storage.mkdir(parents=True, exist_ok=True)
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    with tempfile.NamedTemporaryFile(dir=storage, prefix=".prism-ray-check-") as token:
+        look = ray.remote(num_cpus=0)(_is_there)
+        asked = {
+            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+                token.name
+            ): node["NodeManagerAddress"]
+            for node in nodes
+        }
+        answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_TOKEN_TIMEOUT_S)
+        blind = [asked[question] for question in answered if not ray.get(question)]
+    blind += [asked[question] for question in silent]
+    if blind:
+        problem = f"is not seen by {len(blind)} of {len(nodes)} nodes: {', '.join(sorted(blind))}"
+        fault = Fault(f"--storage {storage}", problem, "give a folder on storage that all nodes share")
+        raise StoreError(str(fault), [fault])
+    return f"{len(nodes)} of {len(nodes)} nodes"
+
+
+def _is_there(path: str) -> bool:
+    return Path(path).exists()

@@ -1,0 +1,224 @@
+"""How far a study is, read from its folders alone: no cluster, no tracker, a second or two for 10,000 trials."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from prism_ray.distributed.attempts import ATTEMPTS_NAME, gpu_hours, read_attempts
+from prism_ray.distributed.driver import DRIVER_NAME
+from prism_ray.distributed.failures import FAILURE_NAME, read_failure
+from prism_ray.distributed.launch_note import LaunchNote, TrialNote, read_launch
+from prism_ray.distributed.lease import STALE_S, Holder, read_holder
+from prism_ray.distributed.progress_note import PROGRESS_NAME, read_progress
+from prism_ray.distributed.pruning import PRUNED_NAME, read_pruned
+from prism_ray.distributed.stop_request import StopRequest, read_stop
+from prism_ray.distributed.workspace import LEASE_NAME, read_object, study_folder, trial_folder
+
+# Said again, since the room that writes these files takes seconds to load; a test compares them.
+RESULT_NAME = "result.json"
+CHECKPOINT_NAME = "checkpoint.pt"
+
+State = Literal["done", "running", "failed", "interrupted", "pruned", "missing"]
+STATES: tuple[State, ...] = ("done", "running", "failed", "interrupted", "pruned", "missing")
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """One trial of a study as its folder tells it.
+
+    Attributes:
+        trial_id, label: who it is.
+        state: `done` has a record; `running` has a process that lives; `failed` has a reason; `interrupted` was begun
+            and has no process; `pruned` was stopped by the search; `missing` was never begun.
+        step, n_steps: finished optimiser steps, as far as is known without its checkpoint, and all.
+        metrics: of its best model where it is done, else of its last validation.
+        for_s: seconds since its process began with it, where it runs.
+        left_s: seconds that its training still takes, where it runs and that can be said.
+        where: process and machine, where it runs.
+        reason: why it failed.
+        train_s: seconds in its optimiser steps, times its workers, where it is done.
+    """
+
+    trial_id: str
+    label: str
+    state: State
+    step: int
+    n_steps: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    for_s: float | None = None
+    left_s: float | None = None
+    where: str = ""
+    reason: str = ""
+    train_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class StudyStatus:
+    """How far a study is.
+
+    Attributes:
+        launch: its last launch.
+        trials: in the order of the launch.
+        n_trials: that it will have; more than are known while a search runs.
+        driver: the process that drives it; None where none lives.
+        stop: a request to stop it, where there is one.
+        gpu_hours: held by its attempts that have ended.
+    """
+
+    launch: LaunchNote
+    trials: tuple[TrialStatus, ...]
+    n_trials: int
+    driver: Holder | None
+    stop: StopRequest | None
+    gpu_hours: float
+
+    @property
+    def counts(self) -> dict[State, int]:
+        """Number of trials by state; proposals that a search has not made yet are missing."""
+        found = Counter(trial.state for trial in self.trials)
+        found["missing"] += max(0, self.n_trials - len(self.trials))
+        return {state: found[state] for state in STATES}
+
+    @property
+    def best(self) -> TrialStatus | None:
+        """The finished trial that the study's own metric, on validation genes, prefers; None before the first."""
+        sign = 1.0 if self.launch.direction == "minimize" else -1.0
+        done = [trial for trial in self.trials if trial.state == "done"]
+        known = [trial for trial in done if math.isfinite(trial.metrics.get(self.launch.metric, math.nan))]
+        return min(known, key=lambda trial: sign * trial.metrics[self.launch.metric], default=None)
+
+    @property
+    def worker_hours(self) -> float:
+        """Hours of workers in the optimiser steps of finished trials."""
+        return sum(trial.train_s for trial in self.trials) / 3600
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the launch ends, by the pace of its trials; None where nothing runs or nothing can be said."""
+        return time_left(self.trials, self.counts["missing"] + self.counts["interrupted"], n_workers(self.launch))
+
+
+def n_workers(launch: LaunchNote) -> int:
+    """Workers of each trial of a launch."""
+    return int(launch.resources.get("n_workers", 1))
+
+
+def time_left(trials: Iterable[TrialStatus], n_waiting: int, workers: int) -> float | None:
+    """Seconds until the running trials and those that wait are done, as many at once as run now.
+
+    A trial takes what finished ones took on average in their steps; before the first is finished, what the running ones
+    are on the way to take.
+    """
+    running = [trial for trial in trials if trial.state == "running"]
+    if not running:
+        return None
+    took = [trial.train_s / workers for trial in trials if trial.state == "done" and trial.train_s > 0]
+    took = took or [
+        trial.for_s + trial.left_s for trial in running if trial.for_s is not None and trial.left_s is not None
+    ]
+    if not took:
+        return None
+    each = sum(took) / len(took)
+    left = [max(0.0, each - (trial.for_s or 0.0)) if trial.left_s is None else trial.left_s for trial in running]
+    return max((sum(left) + n_waiting * each) / len(running), max(left))
+
+
+def study_status(storage: Path, study: str, now: float | None = None) -> StudyStatus:
+    """Status of the last launch of a study.
+
+    Args:
+        storage: folder of the workspace.
+        now: time of the look, seconds since 1970; the present where not given.
+
+    Raises:
+        InputError: the workspace is not there, or the study was never run in it.
+    """
+    launch = read_launch(storage, study)
+    at = time.time() if now is None else now
+    folder = study_folder(storage, study)
+    trials = tuple(trial_status(storage, trial, launch, at) for trial in launch.trials)
+    return StudyStatus(
+        launch=launch,
+        trials=trials,
+        n_trials=max(launch.n_trials, len(trials)),
+        driver=living_holder(folder / DRIVER_NAME),
+        stop=read_stop(folder),
+        gpu_hours=_gpu_hours(storage, launch),
+    )
+
+
+def living_holder(lease: Path) -> Holder | None:
+    """Who holds a lease and lives, as far as one look can tell; None where nobody does.
+
+    On this machine its process is looked for; on another one its lease must be fresh by this machine's clock.
+    """
+    holder = read_holder(lease)
+    if holder is None or holder.place == Holder.this_process("").place:
+        return None if holder is None or holder.is_seen_dead() else holder
+    try:
+        silent_s = time.time() - lease.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    return holder if silent_s < STALE_S else None
+
+
+def trial_status(storage: Path, trial: TrialNote, launch: LaunchNote, now: float) -> TrialStatus:
+    """Status of one trial, by one look at its folder."""
+    folder = trial_folder(storage, trial.trial_id)
+    try:
+        names = {entry.name for entry in os.scandir(folder)}
+    except FileNotFoundError:
+        names = set()
+    known: dict[str, Any] = {"trial_id": trial.trial_id, "label": trial.label, "n_steps": trial.n_steps}
+    if RESULT_NAME in names:
+        return _done(folder, known, n_workers(launch))
+    progress = read_progress(folder) if PROGRESS_NAME in names else None
+    known["step"] = 0 if progress is None else progress.step
+    known["metrics"] = {} if progress is None else progress.validation
+    holder = living_holder(folder / LEASE_NAME) if LEASE_NAME in names else None
+    if holder is not None:
+        began = progress.started if progress is not None else None
+        return TrialStatus(
+            **known,
+            state="running",
+            for_s=None if began is None else now - began,
+            left_s=None if progress is None else progress.left_s,
+            where=f"{holder.host}, process {holder.pid}",
+        )
+    pruned = read_pruned(folder) if PRUNED_NAME in names and launch.kind == "search" else None
+    if pruned is not None and pruned.search.rsplit("-", 2)[0] == launch.study:
+        return TrialStatus(**{**known, "step": pruned.step}, state="pruned", reason=str(pruned))
+    failure = read_failure(folder) if FAILURE_NAME in names else None
+    if failure is not None:
+        return TrialStatus(**known, state="failed", reason=str(failure))
+    begun = names & {ATTEMPTS_NAME, CHECKPOINT_NAME, PROGRESS_NAME}
+    return TrialStatus(**known, state="interrupted" if begun else "missing")
+
+
+def _done(folder: Path, known: Mapping[str, Any], workers: int) -> TrialStatus:
+    record = read_object(folder / RESULT_NAME)
+    if record is None or not isinstance(record.get("metrics"), dict):
+        return TrialStatus(**known, step=0, state="failed", reason=f"{folder / RESULT_NAME} is damaged")
+    cost = record.get("cost", {})
+    return TrialStatus(
+        **known,
+        step=known["n_steps"],
+        state="done",
+        metrics=record["metrics"],
+        train_s=float(cost.get("train_s", 0.0)) * int(cost.get("n_workers", workers)),
+    )
+
+
+def _gpu_hours(storage: Path, launch: LaunchNote) -> float:
+    """GPU-hours of the ended attempts of the study's trials; nobody held one where the launch asks for none."""
+    if not launch.resources.get("gpus_per_worker"):
+        return 0.0
+    folders = (trial_folder(storage, trial.trial_id) for trial in launch.trials)
+    return sum(gpu_hours(read_attempts(folder), launch.study) for folder in folders)

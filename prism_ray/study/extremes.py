@@ -1,0 +1,56 @@
+"""The smallest and the largest run of a study: between them lies what any of its trials costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prism_ray.config import RunConfig
+from prism_ray.errors import ConfigError
+from prism_ray.study.spec import Study
+from prism_ray.workload import step_multiply_adds
+
+
+def extreme_configs(study: Study) -> tuple[RunConfig, RunConfig]:
+    """Settings of the trials with the fewest and with the most multiply-adds a step; equal where all have the same.
+
+    Of a search, settings that its domains allow: each is set to the end of its domain that costs least or most, in
+    turn, which finds the extremes because every setting makes a step dearer or cheaper whatever the others are.
+    """
+    if study.search is not None:
+        return _proposal(study, min), _proposal(study, max)
+    configs = [study.with_place(arm.config, study.seeds[0], study.folds[0], study.cell_types[0]) for arm in study.arms]
+    return min(configs, key=step_multiply_adds), max(configs, key=step_multiply_adds)
+
+
+def _proposal(study: Study, choose: Callable[..., RunConfig]) -> RunConfig:
+    assert study.search is not None
+    values: dict[str, Any] = {}
+    for dimension in study.search.space:
+        values[dimension.path] = dimension.domain.corners()[0]
+    values = _consistent(study, values)
+    best = study.config_for(values)
+    for dimension in study.search.space:
+        candidates = [best]
+        found: dict[int, dict[str, Any]] = {id(best): values}
+        for corner in dimension.domain.corners():
+            changed = _consistent(study, {**values, dimension.path: corner})
+            try:
+                config = study.config_for(changed)
+            except ConfigError:
+                continue  # two settings that exclude each other: the proposal fails, and costs nothing
+            candidates.append(config)
+            found[id(config)] = changed
+        best = choose(candidates, key=step_multiply_adds)
+        values = found[id(best)]
+    return best
+
+
+def _consistent(study: Study, values: dict[str, Any]) -> dict[str, Any]:
+    """Values of just those dimensions that are varied, given the others; what becomes varied takes its first corner."""
+    assert study.search is not None
+    kept: dict[str, Any] = {}
+    for dimension in study.search.space:
+        if dimension.is_varied(kept):
+            kept[dimension.path] = values.get(dimension.path, dimension.domain.corners()[0])
+    return kept

@@ -1,0 +1,162 @@
+"""Writing the record of a finished run; `record.py` says what is in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+import prism_ray
+from prism_ray.config import RunConfig
+from prism_ray.model import save
+from prism_ray.training.checkpoint import CHECKPOINT_NAME
+from prism_ray.training.evaluation import EvaluationResult
+from prism_ray.training.loop import TrainResult
+from prism_ray.training.record import (
+    HISTORY_NAME,
+    MODEL_NAME,
+    PREDICTIONS_NAME,
+    RECORD_SCHEMA,
+    RESULT_NAME,
+    TrialRecord,
+    read_record,
+)
+from prism_ray.training.sources import NamedGenes
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which run a record is of.
+
+    Attributes:
+        config: its settings.
+        trial_id, data_digest, results_version: as in the record.
+    """
+
+    config: RunConfig
+    trial_id: str
+    data_digest: str
+    results_version: int
+
+
+def write_record(
+    folder: Path, result: TrainResult, genes: NamedGenes, run: Identity, *, n_workers: int, device: torch.device
+) -> TrialRecord:
+    """Write the record of a finished run; until its last file is there, the run counts as unfinished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save(
+        result.model,
+        folder / MODEL_NAME,
+        run_config=run.config,
+        signals=genes.signal_names,
+        scalars=genes.scalar_names,
+        overwrite=True,  # an attempt that died between the model and the result left one
+    )
+    cost = {
+        "train_s": result.train_s,
+        **_place(n_workers, device),
+        "micro_batch": result.micro_batch,
+        "checkpoint_activations": result.checkpointing,
+    }
+    _write_predictions(folder, result.test_rows, result.test_prediction, genes)
+    _write_json(folder / HISTORY_NAME, result.history)
+    record = _write_result(folder, run, result.metrics, result.n_parameters, cost)
+    (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+    return record
+
+
+def write_evaluation(
+    folder: Path,
+    result: EvaluationResult,
+    genes: NamedGenes,
+    run: Identity,
+    trained: TrialRecord,
+    *,
+    n_workers: int,
+    device: torch.device,
+) -> TrialRecord:
+    """Write the record of an evaluation, which keeps no copy of its model.
+
+    Args:
+        trained: record of the trial that trained it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cost = {"train_s": 0.0, "evaluate_s": result.evaluate_s, **_place(n_workers, device)}
+    metrics = {**result.metrics, "best_step": trained.metrics["best_step"]}
+    _write_predictions(folder, result.test_rows, result.test_prediction, genes)
+    _write_json(folder / HISTORY_NAME, [])
+    return _write_result(folder, run, metrics, trained.n_parameters, cost, trained.trial_id)
+
+
+def _place(n_workers: int, device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {"n_workers": n_workers, "device": name, "host": platform.node()}
+
+
+def _write_predictions(
+    folder: Path, rows: NDArray[np.int64], prediction: NDArray[np.float32], genes: NamedGenes
+) -> None:
+    predictions = pd.DataFrame(
+        {
+            "gene_id": genes.gene_id[rows],
+            "chrom": genes.chrom[rows],
+            "label": genes.label[rows],
+            "prediction": prediction.astype(np.float32),
+        }
+    )
+    temporary = folder / f".{PREDICTIONS_NAME}.{os.getpid()}"
+    predictions.to_parquet(temporary, index=False)
+    temporary.replace(folder / PREDICTIONS_NAME)
+
+
+def _write_result(
+    folder: Path,
+    run: Identity,
+    metrics: Mapping[str, float],
+    n_parameters: int,
+    cost: Mapping[str, Any],
+    trained_trial: str | None = None,
+) -> TrialRecord:
+    """Write `result.json`, which makes the run a finished one, and read the record."""
+    content = {
+        "schema": RECORD_SCHEMA,
+        "trial_id": run.trial_id,
+        "fingerprint": run.config.fingerprint(),
+        "data_digest": run.data_digest,
+        "results_version": run.results_version,
+        "config": run.config.model_dump(mode="json"),
+        "metrics": dict(metrics),
+        "n_parameters": n_parameters,
+        "cost": dict(cost),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "prism_ray": prism_ray.__version__,
+        },
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "trained_trial": trained_trial,
+    }
+    _write_json(folder / RESULT_NAME, content)
+    record = read_record(folder)
+    assert record is not None
+    return record
+
+
+def _write_json(path: Path, content: Mapping[str, Any] | list[dict[str, float]]) -> None:
+    # Python writes NaN and Infinity and reads them again: a correlation of constant predictions is NaN.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,67 @@
+"""Starts of a trial and how they ended."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from prism_ray.distributed.attempts import (
+    ATTEMPTS_NAME,
+    begin_attempt,
+    deaths,
+    died_text,
+    end_attempt,
+    gpu_hours,
+    open_attempt,
+    read_attempts,
+)
+
+
+def begin(folder: Path, launch: str = "a", first_step: int = 0, gpus: float = 0.0) -> None:
+    begin_attempt(folder, "study", launch, node="node", gpus=gpus, first_step=first_step)
+
+
+def test_an_attempt_says_who_where_and_how_it_ended(tmp_path: Path) -> None:
+    assert read_attempts(tmp_path) == ()
+    begin(tmp_path, first_step=3)
+    (running,) = read_attempts(tmp_path)
+    assert open_attempt(tmp_path) == running
+    assert (running.pid, running.node, running.first_step, running.how) == (os.getpid(), "node", 3, "")
+    end_attempt(tmp_path, "finished", 12)
+    (ended,) = read_attempts(tmp_path)
+    assert open_attempt(tmp_path) is None
+    assert (ended.how, ended.last_step) == ("finished", 12)
+    assert ended.started <= ended.ended
+    end_attempt(tmp_path, "died", 0)
+    assert read_attempts(tmp_path) == (ended,), "what has ended stays"
+
+
+def test_one_that_never_ended_is_found_dead_by_the_next(tmp_path: Path) -> None:
+    begin(tmp_path)
+    begin(tmp_path, first_step=5)
+    first, second = read_attempts(tmp_path)
+    assert (first.how, first.last_step) == ("died", 5)
+    assert (second.how, second.first_step) == ("", 5)
+
+
+def test_deaths_are_counted_by_launch_and_without_lost_nodes(tmp_path: Path) -> None:
+    for launch, how in (("a", "died"), ("b", "died"), ("b", "node lost"), ("b", "interrupted"), ("b", "died")):
+        begin(tmp_path, launch)
+        end_attempt(tmp_path, how, 0)  # type: ignore[arg-type]
+    attempts = read_attempts(tmp_path)
+    assert (deaths(attempts, "a"), deaths(attempts, "b"), deaths(attempts, "c")) == (1, 2, 0)
+    assert "died 2 times in this launch on " in died_text(2, attempts)
+
+
+def test_gpu_hours_are_those_that_a_study_held(tmp_path: Path) -> None:
+    begin(tmp_path, gpus=0.5)
+    end_attempt(tmp_path, "died", 0)
+    begin(tmp_path, gpus=0.5)
+    entries = json.loads((tmp_path / ATTEMPTS_NAME).read_text())
+    entries[0] |= {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T03:00:00+00:00"}
+    (tmp_path / ATTEMPTS_NAME).write_text(json.dumps(entries))
+    assert gpu_hours(read_attempts(tmp_path), "study") == pytest.approx(1.5), "one that runs is counted when it ends"
+    assert gpu_hours(read_attempts(tmp_path), "another") == 0

@@ -1,0 +1,212 @@
+"""How far a study is, by its folders: each state, the best, the time that is left, and 10,000 trials in seconds."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prism_ray.cli import main
+from prism_ray.cli.words import duration_text
+from prism_ray.distributed import study_status as module
+from prism_ray.distributed.study_status import TrialStatus, study_status, time_left
+from prism_ray.training import checkpoint, record
+from tests.distributed.workspaces import done, held, launch, progress, stale, write
+
+NOW = 1100.0
+
+
+def running(storage: Path, number: int, **changes: Any) -> None:
+    progress(storage, number, **changes)
+    held(storage / "trials" / f"t{number}" / "lease.json")
+
+
+def failed(storage: Path, number: int) -> None:
+    content = {"trial_id": f"t{number}", "kind": "TrainingError", "reason": "the loss is nan", "repeats": True}
+    write(storage, number, "failure.json", content)
+
+
+def test_every_state_is_told(tmp_path: Path) -> None:
+    launch(tmp_path, 8)
+    done(tmp_path, 0, 0.25)
+    running(tmp_path, 1)
+    # Its process is there, however long it has written nothing.
+    stale(tmp_path / "trials" / "t1" / "lease.json")
+    failed(tmp_path, 2)
+    progress(tmp_path, 3)
+    # Its process died: no such process started then.
+    progress(tmp_path, 4)
+    held(tmp_path / "trials" / "t4" / "lease.json", process_started=1.0)
+    # On another machine, and silent for an hour.
+    progress(tmp_path, 5)
+    held(tmp_path / "trials" / "t5" / "lease.json", place="another machine")
+    stale(tmp_path / "trials" / "t5" / "lease.json")
+    # On another machine, and heard of.
+    progress(tmp_path, 6)
+    held(tmp_path / "trials" / "t6" / "lease.json", place="another machine", host="there", pid=42)
+
+    status = study_status(tmp_path, "tiny", NOW)
+    states = ["done", "running", "failed", "interrupted", "interrupted", "interrupted", "running", "missing"]
+    assert [trial.state for trial in status.trials] == states
+    assert status.counts == {"done": 1, "running": 2, "failed": 1, "interrupted": 3, "pruned": 0, "missing": 1}
+    first, goes_on, broken = status.trials[:3]
+    assert (first.step, first.n_steps, first.metrics, first.train_s) == (
+        100,
+        100,
+        {"val/mse": 0.25, "test/mse": 0.5},
+        60.0,
+    )
+    assert (goes_on.step, goes_on.metrics, goes_on.for_s) == (50, {"val/mse": 0.4}, 100.0)
+    assert goes_on.left_s == pytest.approx(100.0)  # 40 steps in 80 s, and 50 are left
+    assert broken.reason == "TrainingError: the loss is nan"
+    assert status.trials[6].where == "there, process 42"
+    assert status.driver is None
+    assert status.worker_hours == pytest.approx(1 / 60)
+
+
+def test_the_files_of_trials_have_the_names_that_training_gives_them() -> None:
+    assert (module.RESULT_NAME, module.CHECKPOINT_NAME) == (record.RESULT_NAME, checkpoint.CHECKPOINT_NAME)
+
+
+def test_a_driver_that_lives_is_seen(tmp_path: Path) -> None:
+    launch(tmp_path, 1)
+    path = tmp_path / "studies" / "tiny" / "driver.json"
+    held(path)
+    driver = study_status(tmp_path, "tiny").driver
+    assert driver is not None
+    held(path, process_started=1.0)
+    assert study_status(tmp_path, "tiny").driver is None
+
+
+@pytest.mark.parametrize(("direction", "best"), [("minimize", "t1"), ("maximize", "t2")])
+def test_the_best_is_by_the_studys_own_metric_on_validation_genes(tmp_path: Path, direction: str, best: str) -> None:
+    launch(tmp_path, 5, direction=direction)
+    for number, value, test in [(0, 0.3, 0.0), (1, 0.2, 0.9), (2, 0.4, 1.0), (3, math.nan, -1.0), (4, math.inf, -1.0)]:
+        done(tmp_path, number, value, test=test)
+    found = study_status(tmp_path, "tiny").best
+    assert found is not None
+    assert found.trial_id == best
+
+
+def test_a_record_that_is_damaged_is_a_failure(tmp_path: Path) -> None:
+    launch(tmp_path, 1)
+    done(tmp_path, 0, 0.25)
+    (tmp_path / "trials" / "t0" / "result.json").write_text("{")
+    (trial,) = study_status(tmp_path, "tiny").trials
+    assert trial.state == "failed"
+    assert "result.json is damaged" in trial.reason
+
+
+def test_proposals_of_a_search_that_are_to_come_are_missing(tmp_path: Path) -> None:
+    launch(tmp_path, 2, kind="search", n_trials=10)
+    done(tmp_path, 0, 0.25)
+    assert study_status(tmp_path, "tiny").counts["missing"] == 9
+
+
+def trial(state: str, **known: Any) -> TrialStatus:
+    return TrialStatus("", "", state, 0, 100, **known)  # type: ignore[arg-type]
+
+
+def test_time_left_by_hand() -> None:
+    ended = [trial("done", train_s=100.0), trial("done", train_s=140.0)]
+    two = [trial("running", for_s=60.0, left_s=60.0), trial("running", for_s=20.0)]
+    # Trials take 120 s; of the running ones 60 and 100 s are left, and four more wait for two places.
+    assert time_left([*ended, *two], 4, 1) == pytest.approx((160 + 4 * 120) / 2)
+    assert time_left(two[:1], 0, 1) == pytest.approx(60.0)
+    assert time_left(ended, 3, 1) is None
+    assert time_left([trial("running", for_s=5.0)], 3, 1) is None
+
+
+@given(
+    took=st.lists(st.floats(1, 1e5), min_size=1, max_size=5),
+    left=st.lists(st.floats(0, 1e5), min_size=1, max_size=5),
+    n_waiting=st.integers(0, 1000),
+)
+def test_time_left_is_never_less_than_its_longest_trial_and_grows_with_what_waits(
+    took: list[float], left: list[float], n_waiting: int
+) -> None:
+    trials = [trial("done", train_s=value) for value in took]
+    trials += [trial("running", for_s=1.0, left_s=value) for value in left]
+    found, more = time_left(trials, n_waiting, 1), time_left(trials, n_waiting + 1, 1)
+    assert found is not None
+    assert more is not None
+    assert max(left) <= found <= more
+
+
+def test_ten_thousand_trials_take_seconds(tmp_path: Path) -> None:
+    launch(tmp_path, 10_000)
+    for number in range(0, 10_000, 2):
+        done(tmp_path, number, number / 1e4)
+    started = time.perf_counter()
+    status = study_status(tmp_path, "tiny")
+    assert time.perf_counter() - started < 10
+    assert (status.counts["done"], status.counts["missing"]) == (5000, 5000)
+    assert status.best is not None
+    assert status.best.trial_id == "t0"
+
+
+def test_the_command_says_it_in_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    launch(tmp_path, 4, direction="maximize")
+    done(tmp_path, 0, 0.25, train_s=3600.0)
+    running(tmp_path, 1, started=time.time() - 100)
+    failed(tmp_path, 2)
+    assert main(["status", "tiny", "--storage", str(tmp_path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "tiny: 4 trials: 1 done, 1 running, 1 failed, 1 missing"
+    assert said[1] == "best     n0 seed 0 fold_1: val/mse 0.2500, test/mse 0.5000"
+    assert said[3] == "cost     1.00 hours of workers in finished trials"
+    assert said[4:6] == ["driver   none lives", "go on    prism-ray retry tiny --failed"]
+    table = said[7:]
+    assert table[0].split() == ["trial", "state", "step", "last", "val/mse", "for", "left", "where,", "or", "why"]
+    assert "50/100" in table[1]
+    assert "0.4000" in table[1]
+    assert "1 min 40 s" in table[1]
+    assert table[2].split()[4:] == ["failed", "-/100", "TrainingError:", "the", "loss", "is", "nan"]
+
+
+def test_the_command_says_it_to_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    launch(tmp_path, 3)
+    done(tmp_path, 0, math.nan)
+    running(tmp_path, 1)
+    assert main(["status", "tiny", "--storage", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found["counts"]["running"] == 1
+    assert found["best"] is None
+    assert found["trials"][0]["metrics"]["val/mse"] is None
+    assert [entry["state"] for entry in found["trials"]] == ["done", "running", "missing"]
+    assert "study_text" not in found["launch"]
+
+
+@pytest.mark.parametrize("command", [["status"], ["resume"], ["cancel"], ["retry", "--failed"]], ids=" ".join)
+def test_a_name_that_was_never_run_is_wrong_input(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch(tmp_path, 1)
+    assert main([*command, "tinny", "--storage", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "has no study 'tinny' that was run; use one of tiny. Did you mean 'tiny'?" in said
+    assert main([*command, "tiny", "--storage", str(tmp_path / "absent")]) == 2
+    assert "is no folder; give the --storage" in capsys.readouterr().err
+    assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (3661, "1 h 1 min"),
+        (90000, "1 d 1 h"),
+    ],
+)
+def test_lengths_of_time_in_words(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
