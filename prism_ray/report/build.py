@@ -114,11 +114,13 @@ def write_report(tracking_uri: str, study: str, out: Path) -> ReportResult:
     finalists = arm_table(trials, compared) if compared is not None else pd.DataFrame()
     figures = study_figures(own, table, header)
     genes = pd.DataFrame()
-    if wants_predictions(header):
-        runs = finished_runs(trials, header)
+    # Of a search it is the finalists that are compared.
+    answering, answers = (header, table) if compared is None else (compared, finalists)
+    if wants_predictions(answering):
+        runs = finished_runs(trials, answering)
         predictions = fetch_predictions(tracking_uri, runs["run_id"])
-        genes = gene_table(runs, predictions, header)
-        figures += gene_figures(runs, table, predictions, header)
+        genes = gene_table(runs, predictions, answering)
+        figures += gene_figures(runs, answers, predictions, answering)
     verdicts = verdict_table(trials, header)
     tables = _Tables(table, finalists, genes, verdicts)
     page = _page(trials, tables, figures, launch, tracking_uri)

@@ -11,7 +11,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from prism_ray.report.genes import PairedFold, Predictions, paired_folds, pairs_of_genes
-from prism_ray.report.style import COLOURS, MARKERS, QUIET, ROW_HEIGHT_IN, legend_above, new_figure
+from prism_ray.report.style import (
+    COLOURS,
+    LABEL_WIDTH,
+    MARKERS,
+    QUIET,
+    ROW_HEIGHT_IN,
+    legend_above,
+    new_figure,
+    wrapped,
+)
 from prism_ray.statistics import FoldPredictions, gene_effect
 from prism_ray.tracking.headers import StudyHeader
 
@@ -70,7 +79,7 @@ def draw_folds(info: pd.DataFrame, header: StudyHeader) -> Figure:
         axis.set_yticks(places, labels)
         axis.set_ylim(len(part) - 0.5, -0.5)
         title = f"{arm}, {cell_type}" if len(header.cell_types) > 1 else str(arm)
-        axis.set_xlabel(f"difference of {title} in {header.metric} from {header.compared_with}")
+        axis.set_xlabel(wrapped(f"difference of {title} in {header.metric} from {header.compared_with}", LABEL_WIDTH))
         if axis is axes[0] and len(kinds) > 1:
             legend_above(axis)
     return figure

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from prism_ray.report.style import COLOURS, QUIET, ROW_HEIGHT_IN, new_figure
+from prism_ray.report.style import COLOURS, LABEL_WIDTH, QUIET, ROW_HEIGHT_IN, new_figure, wrapped
 from prism_ray.tracking.headers import StudyHeader
 
 FOREST_COLUMNS = ["cell_type", "arm", "n_pairs", "difference", "difference_low", "difference_high", "p_holm"]
@@ -40,7 +40,7 @@ def draw_forest(info: pd.DataFrame, header: StudyHeader) -> Figure:
     names = [f"{row.arm} ({row.cell_type})" if several else str(row.arm) for row in info.itertuples()]
     axis.set_yticks(rows, [f"{name} ({n} pairs)" for name, n in zip(names, info["n_pairs"], strict=True)])
     axis.set_ylim(len(info) - 0.5, -0.5)
-    axis.set_xlabel(f"difference in {header.metric} from {header.compared_with}")
+    axis.set_xlabel(wrapped(f"difference in {header.metric} from {header.compared_with}", LABEL_WIDTH))
     return figure
 
 

@@ -7,11 +7,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from prism_ray.report.genes import Predictions
-from prism_ray.report.style import COLOURS, MARKERS, QUIET, colour_bar, legend_above, new_figure
+from prism_ray.report.style import COLOURS, MARKERS, QUIET, colour_bar, legend_above, new_figure, wrapped
 from prism_ray.tracking.headers import StudyHeader
 
 N_TENTHS = 10
 _HEXAGONS = 40
+_TITLE_WIDTH = 24
 
 PREDICTED_COLUMNS = ["cell_type", "arm", "fold", "gene_id", "chrom", "label", "prediction", "n_runs"]
 RESIDUAL_COLUMNS = ["cell_type", "arm", "tenth", "n_genes", "label", "residual", "squared_error"]
@@ -75,7 +76,8 @@ def draw_predicted(info: pd.DataFrame, arms: tuple[str, ...]) -> Figure:
             linewidths=0,
         )
         axis.plot([low, high], [low, high], color=QUIET, linewidth=1)
-        axis.set_title(arm if info["cell_type"].nunique() == 1 else f"{arm}, {cell_type}")
+        title = arm if info["cell_type"].nunique() == 1 else f"{arm}, {cell_type}"
+        axis.set_title(wrapped(title, _TITLE_WIDTH), fontsize="medium")
         axis.set_xlabel("observed")
         axis.set_ylabel("predicted")
         axis.set_aspect("equal")

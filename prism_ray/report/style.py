@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ QUIET = "#8b9199"
 """Reference lines and single runs."""
 WIDTH_IN = 6.4
 ROW_HEIGHT_IN = 0.42
+LABEL_WIDTH = 70
+"""Characters of a line below or above axes that are as wide as the figure."""
+_LEGEND_WIDTH = 36
 
 # Matplotlib types its settings by a list of literal names that changes with each version.
 _STYLE: Any = {
@@ -65,9 +69,26 @@ def new_figure(n_rows: int = 1, n_columns: int = 1, height_in: float = 3.6) -> t
     return figure, list(axes.flat)
 
 
+def wrapped(text: str, width: int) -> str:
+    """`text` in lines of at most `width` characters: what is wider than its figure leaves its axes no room."""
+    return "\n".join(textwrap.wrap(text, width))
+
+
 def legend_above(axis: Axes) -> None:
     """A legend above the axes, where it hides no data."""
-    axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, labelcolor=INK, fontsize="small")
+    handles, labels = axis.get_legend_handles_labels()
+    labels = [wrapped(str(label), _LEGEND_WIDTH) for label in labels]
+    n_columns = 2 if all(len(label) <= _LEGEND_WIDTH // 2 for label in labels) else 1
+    axis.legend(
+        handles,
+        labels,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=n_columns,
+        frameon=False,
+        labelcolor=INK,
+        fontsize="small",
+    )
 
 
 def colour_bar(figure: Figure, mapped: ScalarMappable, axis: Axes, label: str) -> None:

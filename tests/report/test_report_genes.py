@@ -11,7 +11,7 @@ import pytest
 from prism_ray.errors import InputError
 from prism_ray.metrics import mse
 from prism_ray.report.by_chrom import FOLD_COLUMNS, MOST_ARMS, draw_folds, fold_caption, fold_info
-from prism_ray.report.figures import gene_figures
+from prism_ray.report.figures import gene_figures, study_figures
 from prism_ray.report.genes import GENE_COLUMNS, finished_runs, gene_table, paired_folds, wants_predictions
 from prism_ray.report.predicted import (
     draw_predicted,
@@ -22,6 +22,7 @@ from prism_ray.report.predicted import (
     residual_info,
     shown_arms,
 )
+from prism_ray.report.style import inline_svg
 from prism_ray.report.tables import arm_table
 from prism_ray.statistics import gene_effect, run_and_gene_effect
 from tests.report.made_predictions import predictions_of
@@ -174,3 +175,17 @@ def test_the_baseline_alone_is_shown_once_where_it_is_best(trials: pd.DataFrame)
     assert shown_arms(arm_table(worse, HEADER), HEADER) == ("n0",)
     nothing = trials.assign(status="FAILED")
     assert shown_arms(arm_table(nothing, HEADER), HEADER) == ()
+
+
+def test_long_names_of_arms_leave_room_for_the_axes() -> None:
+    arms = tuple(f"signals-h3k27ac-dnase-hic-atac__window_bp-{length}00000__n_states-2" for length in (1, 2))
+    header = replace(HEADER, arms=arms, baseline=arms[0])
+    errors = dict(zip(arms, (0.6, 0.5), strict=True))
+    trials = made_trials(header, errors)
+    table, runs = arm_table(trials, header), finished_runs(trials, header)
+    figures = gene_figures(runs, table, predictions_of(trials, errors, n_on_x=60), header)
+    figures += study_figures(trials, table, header)
+    assert {figure.name for figure in figures} >= {"folds", "predicted", "residuals", "forest"}
+    for figure in figures:
+        # Matplotlib warns where axes are left no room, and a warning is an error here.
+        inline_svg(figure.figure, figure.name, figure.title)
