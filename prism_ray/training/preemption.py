@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from prism_ray.errors import PrismRayError
@@ -31,7 +31,9 @@ def termination_noticed() -> Iterator[Callable[[], bool]]:
     def note(number: int, frame: FrameType | None) -> None:
         arrived.set()
         if callable(before):
-            before(number, frame)  # whoever runs this run wants to know as well
+            # Whoever runs this run wants to know as well; but Ray's handler would end the process before it has saved.
+            with suppress(SystemExit):
+                before(number, frame)
 
     signal.signal(signal.SIGTERM, note)
     try:

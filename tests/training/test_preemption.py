@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 
 import pytest
@@ -23,6 +24,16 @@ def test_a_notice_is_kept_and_the_handler_before_comes_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
     with termination_noticed() as told:
         assert not told()
+
+
+def test_a_handler_that_would_end_the_process_waits_for_the_run() -> None:
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+    try:
+        with termination_noticed() as told:
+            signal.raise_signal(signal.SIGTERM)
+            assert told()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_the_handler_before_comes_back_after_an_error() -> None:
