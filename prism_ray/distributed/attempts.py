@@ -14,6 +14,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
+from prism_ray.distributed.workspace import write_whole
+
 ATTEMPTS_NAME = "attempts.json"
 Ending = Literal["", "finished", "failed", "interrupted", "pruned", "died", "node lost"]
 
@@ -108,9 +110,8 @@ def _ended(attempts: tuple[Attempt, ...], how: Ending, last_step: int) -> tuple[
 
 
 def _write(folder: Path, attempts: Sequence[Attempt]) -> None:
-    temporary = folder / f".{ATTEMPTS_NAME}.{os.getpid()}"
-    temporary.write_text(json.dumps([asdict(attempt) for attempt in attempts], indent=1))
-    temporary.replace(folder / ATTEMPTS_NAME)
+    content = json.dumps([asdict(attempt) for attempt in attempts], indent=1)
+    write_whole(folder / ATTEMPTS_NAME, content, durable=False)
 
 
 def _now() -> str:

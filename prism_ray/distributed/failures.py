@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
 from ray.exceptions import RayError
 
+from prism_ray.distributed.workspace import write_whole
 from prism_ray.errors import PrismRayError, TrainingError
 
 FAILURE_NAME = "failure.json"
@@ -66,9 +66,7 @@ def note_failure(folder: Path, trial_id: str, problem: Exception) -> Failure:
                 f"{reason or 'no message'} ({_place(problem)}; the whole traceback is in {folder / TRACEBACK_NAME})"
             )
         failure = Failure(trial_id, type(problem).__name__, reason, repeats)
-        temporary = folder / f".{FAILURE_NAME}.{os.getpid()}"
-        temporary.write_text(json.dumps(vars(failure), indent=1))
-        temporary.replace(folder / FAILURE_NAME)
+        write_whole(folder / FAILURE_NAME, json.dumps(vars(failure), indent=1), durable=False)
     except OSError:
         return Failure(trial_id, type(problem).__name__, reason, repeats)
     return failure

@@ -31,7 +31,7 @@ from prism_ray.distributed.stop_request import StopRequest, StopWatch, read_stop
 from prism_ray.distributed.trial import TaskSource, TrialTask, failed_for_good, publish_record, task_label
 from prism_ray.distributed.trial_queue import TrialQueue
 from prism_ray.distributed.tune import RayBackend
-from prism_ray.distributed.workspace import trial_journals
+from prism_ray.distributed.workspace import study_folder, trial_folder, trial_journals
 from prism_ray.store import Store
 from prism_ray.study.spec import Study, Trial
 from prism_ray.tracking import (
@@ -89,7 +89,7 @@ class StudySettings:
 
     def study_folder(self, study: str) -> Path:
         """Folder of a study in the workspace, by its name."""
-        return self.storage / "studies" / study
+        return study_folder(self.storage, study)
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class TaskMaker:
             config=trial.config,
             store=self.settings.store,
             data_digest=self.data_digest,
-            folder=self.settings.storage / "trials" / identity,
+            folder=trial_folder(self.settings.storage, identity),
             tracking_uri=self.settings.tracking_uri,
             parent_run_id=self.parent_run_id,
             resources=self.settings.resources,

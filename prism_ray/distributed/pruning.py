@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from prism_ray.distributed.workspace import write_whole
 from prism_ray.errors import CheckpointError, Fault
 from prism_ray.study.halving import SuccessiveHalving
 from prism_ray.study.search_spec import Objective
@@ -82,7 +82,7 @@ class Pruning:
         for step, value in self.standings(history):
             rung = self.rule.rung_at(step, n_steps)
             if rung is not None and math.isfinite(value) and not self._file(rung, trial_id).exists():
-                _write(self._file(rung, trial_id), {"value": value, "step": step})
+                write_whole(self._file(rung, trial_id), json.dumps({"value": value, "step": step}), durable=False)
 
     def standings(self, history: Iterable[Mapping[str, float]]) -> list[tuple[int, float]]:
         """(finished steps, best value so far) at each validation of a run's history."""
@@ -117,7 +117,7 @@ class Pruning:
         if mine.exists() and int(json.loads(mine.read_text())["step"]) != step:
             return False
         # Written before the others are read: of two that come at the same time at least one sees the other.
-        _write(mine, {"value": value, "step": step})
+        write_whole(mine, json.dumps({"value": value, "step": step}), durable=False)
         return self.rule.stops(value, self._values(rung, trial_id), self.objective.direction)
 
     def _curve(self, trial_id: str, n_steps: int) -> tuple[tuple[int, float], ...]:
@@ -136,7 +136,7 @@ class Pruning:
 
 def write_pruned(folder: Path, pruned: Pruned) -> None:
     """Say in a trial's folder that it was stopped."""
-    _write(folder / PRUNED_NAME, asdict(pruned))
+    write_whole(folder / PRUNED_NAME, json.dumps(asdict(pruned)), durable=False)
 
 
 def read_pruned(folder: Path) -> Pruned | None:
@@ -155,11 +155,3 @@ def read_pruned(folder: Path) -> Pruned | None:
     except (OSError, ValueError, TypeError, KeyError) as problem:
         fault = Fault(str(path), f"cannot be read ({problem})", "delete it: the search then judges the trial again")
         raise CheckpointError(str(fault), [fault]) from None
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file that is there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content))
-    temporary.replace(path)

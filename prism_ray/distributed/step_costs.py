@@ -7,7 +7,6 @@ Ray nor PyTorch, for plans.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from prism_ray.config import RunConfig
 from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.workspace import write_whole
 from prism_ray.errors import Fault, InputError
 from prism_ray.training.record import TrialRecord
 from prism_ray.workload import step_multiply_adds
@@ -185,11 +185,8 @@ def keep_probes(storage: Path, measured: Iterable[StepCost]) -> None:
     """Add measured steps to those of a workspace, in place of earlier ones of the same kind and device."""
     probes = {(probe.kind, probe.device, probe.cpus): probe for probe in read_probes(storage)}
     probes |= {(probe.kind, probe.device, probe.cpus): probe for probe in measured}
-    storage.mkdir(parents=True, exist_ok=True)
-    temporary = storage / f".{PROBES_NAME}.{os.getpid()}"
     content = {"schema": _SCHEMA, "probes": [asdict(probe) for probe in probes.values()]}
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    temporary.replace(storage / PROBES_NAME)
+    write_whole(storage / PROBES_NAME, json.dumps(content, indent=1), durable=False)
 
 
 def _from_json(entry: Mapping[str, Any]) -> StepCost:

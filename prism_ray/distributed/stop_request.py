@@ -20,6 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
+from prism_ray.distributed.workspace import write_whole
+
 STOP_NAME = "stop.json"
 _LOOK_S = 1.0
 """Least time between two looks for the file, which may be on a shared disk far away."""
@@ -51,10 +53,7 @@ def request_stop(folder: Path, reason: str, kind: Literal["user", "budget"] = "u
         return
     asked = datetime.now(timezone.utc).isoformat(timespec="seconds")
     request = StopRequest(reason, kind, asked, f"process {os.getpid()} on {platform.node()}")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{STOP_NAME}.{os.getpid()}.{threading.get_ident()}"
-    temporary.write_text(json.dumps(asdict(request), indent=1))
-    temporary.replace(folder / STOP_NAME)
+    write_whole(folder / STOP_NAME, json.dumps(asdict(request), indent=1), durable=False)
 
 
 def read_stop(folder: Path) -> StopRequest | None:
