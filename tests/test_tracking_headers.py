@@ -18,7 +18,6 @@ from prism_ray.tracking import (
     default_tracking_uri,
     redact,
     resolve_tracking_uri,
-    source_tags,
 )
 from prism_ray.tracking.parameters import LONGEST_VALUE, decode_column, encode_parameter
 from tests.conftest import REPOSITORY
@@ -132,28 +131,3 @@ def test_columns_are_typed_by_all_their_values(texts: list[str | None], dtype: s
     column = decode_column(texts)
     assert column.dtype == dtype
     assert column.isna().tolist() == [text is None for text in texts]
-
-
-def _git(folder: Path, *arguments: str) -> None:
-    settings = ["-c", "user.name=n", "-c", "user.email=e@x", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", "-C", str(folder), *settings, *arguments], check=True, capture_output=True)
-
-
-def test_source_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PRISM_RAY_GIT_COMMIT", raising=False)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert source_tags(tmp_path) == {}
-    _git(tmp_path, "init", "-q")
-    (tmp_path / "file").write_text("1")
-    _git(tmp_path, "add", "file")
-    _git(tmp_path, "commit", "-q", "-m", "first")
-    clean = source_tags(tmp_path)
-    assert len(clean["prism.git_commit"]) == 40
-    assert clean["prism.git_dirty"] == "false"
-    (tmp_path / "file").write_text("2")
-    assert source_tags(tmp_path)["prism.git_dirty"] == "true"
-    # A submitted job has no repository: what its submitter saw counts.
-    monkeypatch.setenv("PRISM_RAY_GIT_COMMIT", "d" * 40)
-    monkeypatch.setenv("PRISM_RAY_GIT_DIRTY", "false")
-    assert source_tags(tmp_path) == {"prism.git_commit": "d" * 40, "prism.git_dirty": "false"}
-    assert source_tags(tmp_path / "absent")["prism.git_commit"] == "d" * 40

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Purpose: a Ray head and an MLflow server on this machine, for `ray job submit`. MLflow, the dashboard and the job API
+# Purpose: a Ray head and an MLflow server on this machine, for `prism-ray submit`. MLflow, the dashboard and the job API
 #          answer on loopback only. Ray's own node ports cannot be kept to loopback: a token guards them.
 # Edit:    the site choices below, or give them as environment variables.
 # Start:   cluster/local/cluster.sh start      prints the lines to copy for submitting and for comparing
@@ -121,10 +121,8 @@ Ray dashboard and jobs   http://127.0.0.1:$DASHBOARD_PORT
 MLflow                   http://127.0.0.1:$MLFLOW_PORT
 Submit a study:
   export RAY_AUTH_MODE=$RAY_AUTH_MODE
-  ray job submit --address http://127.0.0.1:$DASHBOARD_PORT --working-dir . \\
-    --runtime-env-json "{\"env_vars\": {\"PRISM_RAY_GIT_COMMIT\": \"\$(git rev-parse HEAD)\"}}" -- \\
-    prism-ray run search_spaces/smoke.yaml --store \$PWD/demo/store --storage \$PWD/results \\
-    --tracking-uri http://127.0.0.1:$MLFLOW_PORT
+  prism-ray submit smoke --address http://127.0.0.1:$DASHBOARD_PORT --store \$PWD/demo/store \\
+    --storage \$PWD/results --tracking-uri http://127.0.0.1:$MLFLOW_PORT --follow
 TEXT
 }
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ray.cli.options import add_storage
+from prism_ray.cli.options import add_dashboard, add_storage
 
 if TYPE_CHECKING:
     from prism_ray.distributed.study_status import StudyStatus
 
 _WAIT_S = 300.0
+_LOOK_S = 0.5
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,6 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "what a killed driver left open. Nothing else on the cluster is touched; `prism-ray resume` goes on.",
     )
     parser.add_argument("name", metavar="NAME", help="name of the study")
+    add_dashboard(parser)
     add_storage(parser)
     parser.add_argument(
         "--tracking-uri", help="MLflow store (default: the launch's, credentials from MLFLOW_TRACKING_URI)"
@@ -36,6 +39,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Cancel; 0 where nothing lives any more, 1 where something does or its runs could not be closed."""
+    if args.address is not None:
+        return _cancel_job(args)
     from prism_ray.distributed.study_control import cancel_study
 
     told = _Told()
@@ -60,6 +65,27 @@ def run(args: argparse.Namespace) -> int:
         return 1
     if counts["done"] < cancelled.status.n_trials:
         print(f"go on with: prism-ray resume {args.name}")
+    return 0
+
+
+def _cancel_job(args: argparse.Namespace) -> int:
+    """Have the job of a study stop, as by Ctrl-C at its command, and wait for it."""
+    from prism_ray.cli.logs import found_job, job_line
+
+    cluster, job = found_job(args)
+    if job.has_ended:
+        print(f"{args.name} is not running: {job_line(job)}")
+        return 0
+    cluster.stop(job.id)
+    print("waiting for its running trials to save and end", file=sys.stderr)
+    end = time.monotonic() + args.wait
+    while not (job := cluster.job(job.id)).has_ended and time.monotonic() < end:
+        time.sleep(_LOOK_S)
+    print(job_line(job))
+    if not job.has_ended:
+        print(f"it still lives after {args.wait:.0f} s, and will end at its next step; run this again to wait on")
+        return 1
+    print(f"{args.name} is cancelled; the same `prism-ray submit` goes on")
     return 0
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ray.cli.options import add_resources, trial_resources
+from prism_ray.cli.options import add_cluster, add_resources, trial_resources
 
 if TYPE_CHECKING:
     from prism_ray.distributed.launch import StudySettings
@@ -33,8 +33,12 @@ def add_study(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_launch(parser: argparse.ArgumentParser) -> None:
-    """Add where a study runs, on what, and where it is tracked."""
+def add_launch(parser: argparse.ArgumentParser, *, joins: bool = True) -> None:
+    """Add where a study runs, on what, and where it is tracked.
+
+    Args:
+        joins: whether this process may join a cluster.
+    """
     parser.add_argument("--store", type=Path, required=True, help="feature store to train on")
     parser.add_argument(
         "--storage",
@@ -47,10 +51,13 @@ def add_launch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--search-database",
         metavar="URL",
-        help="PostgreSQL or SQLite database of a search's proposals (default: a journal file in the storage folder)",
+        help="PostgreSQL or SQLite database of a search's proposals (default: PRISM_RAY_SEARCH_DATABASE, else a "
+        "journal file in the storage folder)",
     )
     parser.add_argument("--max-concurrent", type=int, help="trials at once (default: as many as fit)")
     add_resources(parser)
+    if joins:
+        add_cluster(parser)
 
 
 def asked_study(args: argparse.Namespace) -> Study:
@@ -82,6 +89,7 @@ def launch_settings(args: argparse.Namespace) -> StudySettings:
         InputError: what cannot be, with all reasons.
     """
     storage = workspace_folder(args)
+    from prism_ray.distributed.jobs import DATABASE_VARIABLE
     from prism_ray.distributed.launch import StudySettings
     from prism_ray.tracking import resolve_tracking_uri
 
@@ -93,9 +101,16 @@ def launch_settings(args: argparse.Namespace) -> StudySettings:
         max_concurrent=args.max_concurrent,
         address=args.address,
         loading=args.loading,
-        search_database=args.search_database,
-        command=f"prism-ray {shlex.join(sys.argv[1:])}",
+        search_database=args.search_database or os.environ.get(DATABASE_VARIABLE),
+        command=command_line(),
     )
+
+
+def command_line() -> str:
+    """How this process was called, without credentials: it is kept with the study, in its folder and in MLflow."""
+    from prism_ray.tracking import redact
+
+    return redact(f"prism-ray {shlex.join(sys.argv[1:])}")
 
 
 def say_study(study: Study) -> None:
@@ -117,18 +132,29 @@ def workspace(given: Path | None, tracking_uri: str | None) -> Path:
     """Absolute folder of the workspace.
 
     Raises:
-        InputError: it, or an SQLite file of the tracker, would be inside the working folder of a submitted job.
+        InputError: in a submitted job, as `check_job_folders`, or submitted with other versions.
     """
-    from prism_ray.distributed.jobs import in_job
-    from prism_ray.errors import FaultList, InputError
+    from prism_ray.distributed.jobs import check_submitter, in_job
 
     if in_job():
-        faults = FaultList()
-        lost = "a submitted job runs in a copy of the folder that Ray deletes"
-        if given is None or not given.is_absolute():
-            place = str(given) if given else "not given"
-            faults.add("--storage", f"{place}: {lost}", "give an absolute path that every node sees")
-        if (tracking_uri or "").startswith("sqlite:///") and not (tracking_uri or "").startswith("sqlite:////"):
-            faults.add("--tracking-uri", f"{tracking_uri}: {lost}", "give sqlite:////ABSOLUTE/PATH or a server")
-        faults.raise_if_any(InputError)
+        check_submitter()
+        check_job_folders(given, tracking_uri)
     return (given or Path("results")).absolute()
+
+
+def check_job_folders(given: Path | None, tracking_uri: str | None) -> None:
+    """Refuse what a submitted job would lose at its end.
+
+    Raises:
+        InputError: the workspace, or an SQLite file of the tracker, would be inside the job's working folder.
+    """
+    from prism_ray.errors import FaultList, InputError
+
+    faults = FaultList()
+    lost = "a submitted job runs in a copy of the folder that Ray deletes"
+    if given is None or not given.is_absolute():
+        place = str(given) if given else "not given"
+        faults.add("--storage", f"{place}: {lost}", "give an absolute path that every node sees")
+    if (tracking_uri or "").startswith("sqlite:///") and not (tracking_uri or "").startswith("sqlite:////"):
+        faults.add("--tracking-uri", f"{tracking_uri}: {lost}", "give sqlite:////ABSOLUTE/PATH or a server")
+    faults.raise_if_any(InputError)

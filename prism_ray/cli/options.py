@@ -26,7 +26,7 @@ def gpus_asked(text: str) -> float | str:
 
 
 def add_resources(parser: argparse.ArgumentParser, *, packs: bool = True) -> None:
-    """Add the flags that say what each trial takes and which cluster it runs on.
+    """Add the flags that say what each trial takes.
 
     Args:
         packs: whether several trials may share a GPU by what `prism-ray check` measured.
@@ -65,7 +65,24 @@ def add_resources(parser: argparse.ArgumentParser, *, packs: bool = True) -> Non
         default="auto",
         help="how trials get their genes: decoded once a node, or read ahead while they train (default: by their size)",
     )
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that says which cluster this process joins."""
     parser.add_argument("--address", help="Ray cluster to join (default: RAY_ADDRESS, else a local one)")
+
+
+def add_dashboard(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Add the flags that say to which cluster a study is, or was, submitted."""
+    parser.add_argument(
+        "--address",
+        required=required,
+        metavar="http://HEAD:8265",
+        help="dashboard of the cluster" if required else "dashboard of the cluster that the study was submitted to",
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="send secrets by plain http:// to a public address, too"
+    )
 
 
 def trial_resources(args: argparse.Namespace) -> TrialResources:

@@ -13,6 +13,7 @@ from prism_ray.cli.study import print_heading, print_table
 
 if TYPE_CHECKING:
     from prism_ray.distributed.plan_costs import Plan
+    from prism_ray.study.spec import Study
 
 _SHOWN_ROWS = 40
 _SOURCES = {
@@ -39,21 +40,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan; returns the exit code."""
-    from prism_ray.distributed.plan import plan_study
-    from prism_ray.distributed.plan_costs import PlanSettings
-
     study, storage = asked_study(args), workspace_folder(args)
-    resources, packing = packed_resources(args, study, storage)
-    settings = PlanSettings(args.store.absolute(), storage, resources, args.max_concurrent, packing)
-    plan = plan_study(study, settings)
+    plan = planned(args, study, storage)
     if args.json:
         print(json.dumps({**asdict(plan), "n_left": plan.n_left}, indent=2))
     else:
-        _print(plan, settings.storage, settings.store)
+        print_plan(plan, storage, args.store.absolute())
     return 0
 
 
-def _print(plan: Plan, storage: Path, store: Path) -> None:
+def planned(args: argparse.Namespace, study: Study, storage: Path) -> Plan:
+    """The plan of a study, by the flags of a launch."""
+    from prism_ray.distributed.plan import plan_study
+    from prism_ray.distributed.plan_costs import PlanSettings
+
+    resources, packing = packed_resources(args, study, storage)
+    return plan_study(study, PlanSettings(args.store.absolute(), storage, resources, args.max_concurrent, packing))
+
+
+def print_plan(plan: Plan, storage: Path, store: Path) -> None:
+    """Print a plan for people."""
     print_heading(plan.question)
     for name, text in _facts(plan, store).items():
         print(f"{name:10} {text}")

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     formats = formats_of(args.format)
     storage = (args.storage or Path("results")).absolute()
     uri = resolve_tracking_uri(args.tracking_uri, storage)
-    out = args.out or storage / "reports" / args.name.partition("@")[0]
+    out = args.out or _report_folder(storage, args.name.partition("@")[0])
     if args.against is not None:
         return _compare(uri, args, out)
     result = write_report(uri, args.name, out, formats=formats, mixed=args.mixed)
@@ -61,6 +61,17 @@ def run(args: argparse.Namespace) -> int:
         print(result.text)
         print(f"\nreport: {result.files[0]}")
     return 0
+
+
+def _report_folder(storage: Path, study: str) -> Path:
+    """Where the report of a study lies in a workspace.
+
+    Raises:
+        InputError: the name leads out of it.
+    """
+    from prism_ray.distributed.workspace import study_folder
+
+    return storage / "reports" / study_folder(storage, study).name
 
 
 def _compare(uri: str, args: argparse.Namespace, out: Path) -> int:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from prism_ray.cli.options import add_resources, add_storage
+from prism_ray.cli.options import add_cluster, add_resources, add_storage
 
 _SETTINGS = {"loading", "address", "max_concurrent", "search_database"}
 _RESOURCES = {
@@ -51,6 +51,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-concurrent", type=int, help="trials at once")
     parser.add_argument("--search-database", metavar="URL", help="searcher's database, where it has credentials")
     add_resources(parser)
+    add_cluster(parser)
     parser.set_defaults(**dict.fromkeys((*_RESOURCES, "loading"), None))
 
 
@@ -83,10 +84,10 @@ def run_retry(args: argparse.Namespace) -> int:
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that flags replace."""
-    import shlex
+    from prism_ray.cli.launching import command_line
 
     given = {name: getattr(args, name) for name in (*_RESOURCES, *_SETTINGS) if getattr(args, name) is not None}
     changes = {_RESOURCES.get(name, name): value for name, value in given.items()}
     if args.store is not None:
         changes["store"] = args.store.absolute()
-    return {**changes, "command": f"prism-ray {shlex.join(sys.argv[1:])}"}
+    return {**changes, "command": command_line()}

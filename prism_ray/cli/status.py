@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prism_ray.cli.options import add_storage
+from prism_ray.cli.options import add_dashboard, add_storage
 from prism_ray.cli.words import duration_text
 
 if TYPE_CHECKING:
@@ -28,9 +28,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "status",
         help="how far a study is",
         description="Say what is done, running, failed, interrupted and missing of a study, the best trial so far, the "
-        "time left and the cost. Needs no cluster and no tracker.",
+        "time left and the cost. Needs no cluster and no tracker; with --address it says what became of the job, too.",
     )
     parser.add_argument("name", metavar="NAME", help="name of the study")
+    add_dashboard(parser)
     add_storage(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document, with every trial")
     parser.set_defaults(command=run)
@@ -38,9 +39,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Print the status; 0 however far the study is."""
+    from prism_ray.distributed.launch_note import was_launched
     from prism_ray.distributed.study_status import study_status
 
-    status = study_status((args.storage or Path("results")).absolute(), args.name)
+    storage = (args.storage or Path("results")).absolute()
+    if args.address is not None:
+        from prism_ray.cli.logs import found_job, job_line
+
+        _, job = found_job(args)
+        print(job_line(job), file=sys.stderr)
+        storage = Path(job.storage)
+        if not storage.is_dir():
+            print(
+                f"its workspace {storage} is not on this machine: `prism-ray logs` says how far it is", file=sys.stderr
+            )
+            return 0
+        if not was_launched(storage, args.name) and not job.has_ended:
+            print("its launch has not begun", file=sys.stderr)
+            return 0
+    status = study_status(storage, args.name)
     if args.json:
         print(json.dumps(status_document(status), indent=1))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prism_ray.cli.options import add_resources, trial_resources
+from prism_ray.cli.options import add_cluster, add_resources, trial_resources
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,6 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--store", type=Path, required=True, help="feature store to train on")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoints, model, predictions")
     add_resources(parser, packs=False)
+    add_cluster(parser)
     parser.set_defaults(command=run)
 
 

@@ -58,6 +58,13 @@ class Backend(Protocol):
             InputError: it cannot hold a trial or its genes; with what to do.
         """
 
+    def check_folders(self, storage: Path, store: Path) -> str:
+        """Refuse folders that not every node sees; what was found. To be called inside `open`.
+
+        Raises:
+            InputError: naming the nodes that do not.
+        """
+
     def node_is_lost(self, node: str) -> bool:
         """Whether the node of that id, which ran a trial, is gone: what died with it is no failure of the trial."""
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -50,6 +51,10 @@ class InProcessBackend:
     ) -> Iterator[tuple[int, Loading]]:
         """One trial at a time, in this process."""
         yield 1, Loading("process")
+
+    def check_folders(self, storage: Path, store: Path) -> str:
+        """Nothing to look at: there are no nodes."""
+        return "this process alone"
 
     def node_is_lost(self, node: str) -> bool:
         """Never: there are no nodes."""

@@ -249,6 +249,7 @@ class Launch:
         with settings.backend.open(
             request, settings.resources, address=settings.address, max_concurrent=settings.max_concurrent
         ) as (n_concurrent, loading):
+            settings.backend.check_folders(settings.storage, settings.store)
             tasks = source(replace(self.maker, loading=loading))
             watch = StopWatch(self.folder)
             queue = TrialQueue(

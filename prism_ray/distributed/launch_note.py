@@ -159,6 +159,11 @@ def launched_studies(storage: Path) -> list[str]:
     return sorted(path.parent.name for path in (storage / STUDIES_NAME).glob(f"*/{LAUNCH_NAME}"))
 
 
+def was_launched(storage: Path, study: str) -> bool:
+    """Whether a launch of the study has begun in a workspace."""
+    return (study_folder(storage, study) / LAUNCH_NAME).is_file()
+
+
 def _more_trials(storage: Path, study: str) -> Iterable[TrialNote]:
     try:
         lines = (study_folder(storage, study) / MORE_TRIALS_NAME).read_text(encoding="utf-8").splitlines()

@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 import prism_ray.store
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.launch_checks import Check, cheap_checks
@@ -24,13 +21,11 @@ from prism_ray.distributed.probe import Measure, measure_on_cluster, probe, prob
 from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.step_costs import StepCost, keep_probes
 from prism_ray.distributed.study_search import search_database
-from prism_ray.errors import Fault, PrismRayError, StoreError
+from prism_ray.errors import Fault, PrismRayError
 from prism_ray.store import Store
 from prism_ray.study.spec import Study
 from prism_ray.tracking import prepare
 from prism_ray.tracking.addresses import database_file, redact
-
-_TOKEN_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -93,8 +88,7 @@ def _on_the_cluster(study: Study, settings: CheckSettings) -> Iterator[Check]:
         yield _checked("resources and loading", enter)
         if not opened:
             return
-        if ray.is_initialized():
-            yield _checked("storage seen by every node", lambda: _seen_by_all(launch.storage))
+        yield _checked("folders seen by every node", lambda: launch.backend.check_folders(launch.storage, launch.store))
         yield from _steps(study, settings)
     if settings.pack:
         yield _checked("trials a GPU", lambda: str(pack(study, launch.storage, launch.resources)))
@@ -158,29 +152,3 @@ def _searchable(study: Study, launch: StudySettings) -> str:
         return f"{database} will be made"
     store = prism_ray.store.open(launch.store)
     return f"{StudySearcher(study, database, store.digest).n_complete} different settings have an outcome"
-
-
-def _seen_by_all(storage: Path) -> str:
-    """Every node reads a file that this process has just written."""
-    storage.mkdir(parents=True, exist_ok=True)
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    with tempfile.NamedTemporaryFile(dir=storage, prefix=".prism-ray-check-") as token:
-        look = ray.remote(num_cpus=0)(_is_there)
-        asked = {
-            look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                token.name
-            ): node["NodeManagerAddress"]
-            for node in nodes
-        }
-        answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_TOKEN_TIMEOUT_S)
-        blind = [asked[question] for question in answered if not ray.get(question)]
-    blind += [asked[question] for question in silent]
-    if blind:
-        problem = f"is not seen by {len(blind)} of {len(nodes)} nodes: {', '.join(sorted(blind))}"
-        fault = Fault(f"--storage {storage}", problem, "give a folder on storage that all nodes share")
-        raise StoreError(str(fault), [fault])
-    return f"{len(nodes)} of {len(nodes)} nodes"
-
-
-def _is_there(path: str) -> bool:
-    return Path(path).exists()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from prism_ray.distributed.driver import only_driver
 from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
@@ -16,12 +17,13 @@ from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.stop_request import clear_stop, signals_stop
 from prism_ray.distributed.study_ablation import run_ablation
 from prism_ray.distributed.study_search import run_search
+from prism_ray.distributed.workspace import write_whole
 from prism_ray.metrics import direction_of
 from prism_ray.store import Store
 from prism_ray.study.finalists import BASELINE_ARM
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.study.spec import Study
-from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, source_tags
+from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, source_diff, source_tags
 
 RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {
     "ablation": run_ablation,
@@ -53,7 +55,7 @@ def _run_tracked(study: Study, settings: StudySettings, progress: Progress, stor
     tracker = MlflowTracker(settings.tracking_uri, background=True)
     tags = {**source_tags(settings.source_folder), **override_tags(study)}
     header = study_header(study, store.digest, settings.command, tags)
-    parent = tracker.open_study(header, {"study.yaml": study.path})
+    parent = tracker.open_study(header, {"study.yaml": study.path, **_source_files(study, settings)})
     maker = TaskMaker(settings, store.digest, parent, tags)
     launch = Launch(study, settings, store, tracker, progress, maker, header)
     status: Status = "KILLED"
@@ -64,6 +66,16 @@ def _run_tracked(study: Study, settings: StudySettings, progress: Progress, stor
     finally:
         tracker.close_study(parent, status, {})
     return outcome
+
+
+def _source_files(study: Study, settings: StudySettings) -> dict[str, Path]:
+    """Changes beside the commit that the runs carry, as a file of the study's run; none where there are none."""
+    diff = source_diff(settings.source_folder)
+    if not diff:
+        return {}
+    path = settings.study_folder(study.name) / "source.diff"
+    write_whole(path, diff)
+    return {path.name: path}
 
 
 def override_tags(study: Study) -> dict[str, str]:

@@ -11,6 +11,7 @@ import os
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,6 +22,7 @@ from prism_ray.distributed.gpus import check_local_gpus
 from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest, check_loading_name, loading_cluster
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.runtime import check_address
+from prism_ray.distributed.shared_folders import check_shared
 from prism_ray.distributed.trial import TaskSource
 from prism_ray.distributed.trial_process import run_proposal
 
@@ -57,6 +59,11 @@ class RayBackend:
             max_concurrent=max_concurrent,
             n_cpus=each.n_workers * each.cpus_per_worker + _CONTROLLER_CPUS if each.n_workers > 1 else None,
         )
+
+    def check_folders(self, storage: Path, store: Path) -> str:
+        """Have every node look, see `check_shared`."""
+        n_nodes = check_shared(storage, store)
+        return f"{n_nodes} of {n_nodes} nodes"
 
     def node_is_lost(self, node: str) -> bool:
         """Whether the cluster knows that the node is dead, taken away (a preemption) or failed."""

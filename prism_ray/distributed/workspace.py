@@ -30,8 +30,20 @@ def trial_folder(storage: Path, trial_id: str) -> Path:
 
 
 def study_folder(storage: Path, study: str) -> Path:
-    """Folder of a study, by its name."""
+    """Folder of a study, by its name.
+
+    Raises:
+        InputError: the name is no name of a study, but a way out of the workspace.
+    """
+    if not is_file_name(study):
+        fault = Fault(f"study {study!r}", "is no name of a study", "give it as `prism-ray study list` has it")
+        raise InputError(str(fault), [fault])
     return storage / STUDIES_NAME / study
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a text can only be the name of something inside a folder, and leads nowhere else."""
+    return text not in ("", ".", "..") and not any(mark in text for mark in ("/", "\\", "\0"))
 
 
 def trial_journals(storage: Path) -> list[Path]:

@@ -122,7 +122,7 @@ class AddedEntry(FileEntry):
 
 def added_folder(signal: str, cell_type: str) -> str:
     """Folder, inside the store, of the files of a signal that was added to a cell type."""
-    return f"{ADDED_FOLDER}/{signal}@{quote(cell_type, safe='')}"
+    return f"{ADDED_FOLDER}/{quote(signal, safe='')}@{quote(cell_type, safe='')}"
 
 
 class StoreDescription(StoreModel):

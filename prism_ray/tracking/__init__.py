@@ -27,7 +27,7 @@ from prism_ray.tracking.headers import (
     TrialHeader,
     TrialLog,
 )
-from prism_ray.tracking.source_state import source_tags
+from prism_ray.tracking.source_state import source_diff, source_tags
 
 if TYPE_CHECKING:
     from prism_ray.tracking.client import prepare
@@ -83,6 +83,7 @@ __all__ = [
     "redact",
     "replay",
     "resolve_tracking_uri",
+    "source_diff",
     "source_tags",
     "wait_for_deliveries",
     "with_credentials",

@@ -18,12 +18,13 @@ RESOURCES = {
     "--micro-batch",
     "--checkpoint-activations",
     "--loading",
-    "--address",
 }
 
 # `--set` is the one flag that says what is computed: it is recorded, and names another experiment.
 STUDY = {"--smoke", "--set"}
-LAUNCH = {"--store", "--storage", "--tracking-uri", "--max-concurrent", "--search-database", *RESOURCES}
+SUBMIT = {"--store", "--storage", "--tracking-uri", "--max-concurrent", "--search-database", *RESOURCES}
+LAUNCH = {"--address", *SUBMIT}
+DASHBOARD = {"--address", "--insecure"}
 
 # Frozen: a flag is added here only if it says where or how a command runs. What is computed is in catalogs, studies
 # and configs; `simulate` makes data and `catalog` makes catalogs, so their flags are the settings of these.
@@ -38,7 +39,7 @@ FLAGS: dict[str, set[str]] = {
     "store verify": set(),
     "store report": {"--out"},
     "store add-signal": {"--workers"},
-    "train": {"--store", "--out", *RESOURCES},
+    "train": {"--store", "--out", "--address", *RESOURCES},
     # Predicting is no run: which genes are wanted is said here.
     "predict": {
         *("--store", "--out", "--cell-type", "--genes", "--part", "--fold", "--window-bp", "--states"),
@@ -50,10 +51,12 @@ FLAGS: dict[str, set[str]] = {
     "check": {"--deep", *STUDY, *LAUNCH},
     "plan": {"--json", *STUDY, *LAUNCH},
     "run": {*STUDY, *LAUNCH},
-    "status": {"--storage", "--json"},
+    "submit": {"--env", "--follow", "--yes", *STUDY, *SUBMIT, *DASHBOARD},
+    "logs": {"--storage", "--follow", *DASHBOARD},
+    "status": {"--storage", "--json", *DASHBOARD},
     "resume": {*LAUNCH},
     "retry": {"--failed", *LAUNCH},
-    "cancel": {"--storage", "--tracking-uri", "--wait"},
+    "cancel": {"--storage", "--tracking-uri", "--wait", *DASHBOARD},
     "sync": {"--storage", "--tracking-uri"},
     "report": {"--storage", "--tracking-uri", "--out", "--against", "--mixed", "--format"},
     "doctor": {"--json"},
@@ -74,6 +77,8 @@ POSITIONAL = {
     "check": ["study"],
     "plan": ["study"],
     "run": ["study"],
+    "submit": ["study"],
+    "logs": ["name"],
     "status": ["name"],
     "resume": ["name"],
     "retry": ["name"],

@@ -104,6 +104,17 @@ class LocalCluster:
         command += ["--runtime-env-json", json.dumps({"env_vars": given}), "--"]
         return self.run([*command, *entrypoint], JOB_TIMEOUT_S, RAY_AUTH_MODE="token")
 
+    def prism_ray(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command of prism-ray that speaks to the cluster's dashboard, to its end."""
+        given = {"RAY_AUTH_MODE": "token", "PRISM_RAY_GIT_COMMIT": COMMIT}
+        return self.run([f"{self.environment['BIN']}/prism-ray", *command], JOB_TIMEOUT_S, **given)
+
+    def files_with(self, secret: str, *folders: Path) -> list[Path]:
+        """Files that hold a text, in some folders, the cluster's state and all that Ray wrote."""
+        everywhere = (*folders, self.state, Path(self.environment["RAY_FOLDER"]))
+        files = (path for folder in everywhere for path in folder.rglob("*") if path.is_file())
+        return [path for path in files if secret.encode() in path.read_bytes()]
+
     def group(self, name: str) -> int:
         """Process group of a server."""
         return int((self.state / f"{name}.pid").read_text().split()[0])

@@ -1,4 +1,4 @@
-"""The local cluster's script and `ray job submit` against it, read back over MLflow's REST API.
+"""The local cluster's script and what is submitted to it, read back over MLflow's REST API.
 
 One cluster for all tests of this file, in the order that they stand in: the last one stops it.
 """
@@ -20,6 +20,7 @@ import pytest
 
 from tests.distributed.local_cluster import (
     COMMIT,
+    JOB_TIMEOUT_S,
     SCRIPT,
     LocalCluster,
     is_live,
@@ -31,6 +32,7 @@ from tests.distributed.local_cluster import (
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 STOP_TIMEOUT_S = 60
+PASSWORD = "c4n4ry-p4ssw0rd"
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +47,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
         made.destroy()
 
 
-def smoke(cluster: LocalCluster, store: Path, storage: Path) -> subprocess.CompletedProcess[str]:
-    command = ["prism-ray", "run", "search_spaces/smoke.yaml", "--store", str(store)]
-    return cluster.submit(*command, "--storage", str(storage), "--tracking-uri", cluster.mlflow)
+def submit(cluster: LocalCluster, store: Path, storage: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """`prism-ray submit` of the smoke study, with a password in the tracker's address (which asks for none)."""
+    command = ["submit", "smoke", "--address", cluster.dashboard, "--store", str(store), "--storage", str(storage)]
+    uri = cluster.mlflow.replace("//", f"//prism:{PASSWORD}@")
+    return cluster.prism_ray(*command, "--tracking-uri", uri, "--yes", *more)
 
 
 def runs_of(cluster: LocalCluster, study: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -65,12 +69,43 @@ def artifacts_of(cluster: LocalCluster, run: dict[str, Any], folder: str = "") -
     return {item["path"] for item in answer.get("files", [])}
 
 
-def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, simulated_store: Path, tmp_path: Path) -> None:
+def test_a_study_is_submitted_joined_cancelled_and_done(
+    cluster: LocalCluster, simulated_store: Path, tmp_path: Path
+) -> None:
     storage = tmp_path / "results"
-    done = smoke(cluster, simulated_store, storage)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 of 4 trials are finished (0 before this launch)" in done.stdout
+    first = submit(cluster, simulated_store, storage)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "4: 4 left, 0 finished" in first.stdout
+    assert f"source     {COMMIT}" in first.stdout
+    joined = submit(cluster, simulated_store, storage)
+    (name,) = re.findall(r"^job +(prism-smoke-\w+-1): submitted$", first.stdout, re.MULTILINE)
+    assert f"{name}: is there already" in joined.stdout
+    assert joined.returncode == 0, joined.stderr
+    wait_until(lambda: any(storage.glob("trials/*/result.json")), "a trial is finished", JOB_TIMEOUT_S)
 
+    at = ("smoke", "--address", cluster.dashboard)
+    status = cluster.prism_ray("status", *at)
+    assert f"job {name}: RUNNING" in status.stderr
+    assert "smoke: 4 trials: " in status.stdout
+    cancelled = cluster.prism_ray("cancel", *at)
+    assert (cancelled.returncode, f"job {name}: STOPPED" in cancelled.stdout) == (0, True), cancelled.stdout
+    logs = cluster.prism_ray("logs", *at, "--follow")
+    assert logs.returncode == 130, logs.stderr
+    assert "STOPPED with " in logs.stdout
+
+    done = submit(cluster, simulated_store, storage, "--follow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"4 of 4 trials are finished \([1-3] before this launch\)", done.stdout), done.stdout
+    said = "".join(one.stdout + one.stderr for one in (first, joined, status, cancelled, logs, done))
+    token = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+    assert token not in said
+    assert cluster.files_with(token, storage) == []
+    assert PASSWORD not in said
+    ours = (cluster.state, storage)
+    assert [path for path in cluster.files_with(PASSWORD, storage) if any(map(path.is_relative_to, ours))] == []
+
+
+def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster) -> None:
     parent, children = runs_of(cluster, "smoke")
     assert tags_of(parent)["prism.study"] == "smoke"
     assert parent["info"]["status"] == "FINISHED"
@@ -93,12 +128,6 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, simulated_store: 
         assert steps == sorted(set(steps))
         assert steps[-1] == 120
     assert {tags_of(run)["prism.git_commit"] for run in [parent, *children]} == {COMMIT}
-
-    again = smoke(cluster, simulated_store, storage)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "4 of 4 trials are finished (4 before this launch)" in again.stdout
-    _, repeated = runs_of(cluster, "smoke")
-    assert sorted(map(str, repeated)) == sorted(map(str, children))
 
 
 def test_a_job_gets_a_lean_copy_and_an_absolute_storage(cluster: LocalCluster) -> None:
@@ -249,8 +278,8 @@ def test_the_script_is_clean() -> None:
     assert (checked.returncode, checked.stdout) == (0, "")
 
 
-def wait_until(holds: Any, what: str) -> None:
-    end = time.monotonic() + STOP_TIMEOUT_S
+def wait_until(holds: Any, what: str, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    end = time.monotonic() + timeout_s
     while not holds():
-        assert time.monotonic() < end, f"not within {STOP_TIMEOUT_S} s: {what}"
+        assert time.monotonic() < end, f"not within {timeout_s} s: {what}"
         time.sleep(0.5)
