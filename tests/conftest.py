@@ -1,4 +1,4 @@
-"""What all tests share: one simulated genome, its store, and one local Ray cluster a test run."""
+"""What all tests share: one simulated genome, its store, and one local Ray cluster a test process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def simulated_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """One local Ray cluster of two CPUs for the whole test run: starting one takes many seconds."""
+    """One local Ray cluster of two CPUs for all tests of this process: starting one takes many seconds."""
     import ray
 
     ray.init(

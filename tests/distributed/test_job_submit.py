@@ -47,6 +47,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 
 def smoke(cluster: LocalCluster, store: Path, storage: Path) -> subprocess.CompletedProcess[str]:
     command = ["prism-ray", "run", "search_spaces/smoke.yaml", "--store", str(store)]
+    command += ["--set", "training.n_steps=30"]
     return cluster.submit(*command, "--storage", str(storage), "--tracking-uri", cluster.mlflow)
 
 
@@ -83,7 +84,7 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, simulated_store: 
         assert run["info"]["status"] == "FINISHED"
         assert tags_of(run)["mlflow.parentRunId"] == parent["info"]["run_id"]
         assert params_of(run)["model.n_states"] == tags_of(run)["prism.arm"].lstrip("n")
-        assert params_of(run)["training.n_steps"] == "120"
+        assert params_of(run)["training.n_steps"] == "30"
         assert {"test/mse", "test/pearson_r", "best/mse"} <= metrics_of(run).keys()
         assert {"model", "test_predictions.parquet"} <= artifacts_of(cluster, run)
         assert "model/model.safetensors" in artifacts_of(cluster, run, "model")
@@ -91,7 +92,7 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, simulated_store: 
         steps = [int(point.get("step", 0)) for point in history]
         assert len(steps) > 1
         assert steps == sorted(set(steps))
-        assert steps[-1] == 120
+        assert steps[-1] == 30
     assert {tags_of(run)["prism.git_commit"] for run in [parent, *children]} == {COMMIT}
 
     again = smoke(cluster, simulated_store, storage)
