@@ -11,6 +11,8 @@ import pytest
 # Read by processes that Ray starts: they must be there before ray is imported anywhere.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+# Ray's workers give way to everything else, also to what another test process computes meanwhile, and hardly run then.
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
 
 pytest_plugins = ["tests.postgres"]

@@ -51,9 +51,9 @@ def smoke(cluster: LocalCluster, store: Path, storage: Path) -> subprocess.Compl
     return cluster.submit(*command, "--storage", str(storage), "--tracking-uri", cluster.mlflow)
 
 
-def runs_of(cluster: LocalCluster, study: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The parent run of a study, the only one, and its child runs."""
-    found = cluster.ask("experiments/search", max_results=10, filter=f"name = '{study}'")["experiments"]
+def runs_of(cluster: LocalCluster) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The parent run of the study that was submitted, the only one, and its child runs."""
+    found = cluster.ask("experiments/search", max_results=10, filter="name LIKE 'smoke-set-%'")["experiments"]
     (experiment,) = found
     runs = cluster.ask("runs/search", experiment_ids=[experiment["experiment_id"]], max_results=100)["runs"]
     children = [run for run in runs if "mlflow.parentRunId" in tags_of(run)]
@@ -72,8 +72,8 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, simulated_store: 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 of 4 trials are finished (0 before this launch)" in done.stdout
 
-    parent, children = runs_of(cluster, "smoke")
-    assert tags_of(parent)["prism.study"] == "smoke"
+    parent, children = runs_of(cluster)
+    assert tags_of(parent)["prism.study"].startswith("smoke-set-")
     assert parent["info"]["status"] == "FINISHED"
     assert "study.yaml" in artifacts_of(cluster, parent)
     assert "report/report.html" in artifacts_of(cluster, parent, "report")
@@ -98,7 +98,7 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, simulated_store: 
     again = smoke(cluster, simulated_store, storage)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "4 of 4 trials are finished (4 before this launch)" in again.stdout
-    _, repeated = runs_of(cluster, "smoke")
+    _, repeated = runs_of(cluster)
     assert sorted(map(str, repeated)) == sorted(map(str, children))
 
 
