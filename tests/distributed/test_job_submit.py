@@ -33,6 +33,7 @@ from tests.distributed.local_cluster import (
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 STOP_TIMEOUT_S = 60
 PASSWORD = "c4n4ry-p4ssw0rd"
+N_STEPS = 60
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +52,12 @@ def submit(cluster: LocalCluster, store: Path, storage: Path, *more: str) -> sub
     """`prism-ray submit` of the smoke study, with a password in the tracker's address (which asks for none)."""
     command = ["submit", "smoke", "--address", cluster.dashboard, "--store", str(store), "--storage", str(storage)]
     uri = cluster.mlflow.replace("//", f"//prism:{PASSWORD}@")
-    return cluster.prism_ray(*command, "--tracking-uri", uri, "--yes", *more)
+    return cluster.prism_ray(*command, "--tracking-uri", uri, "--set", f"training.n_steps={N_STEPS}", "--yes", *more)
 
 
-def runs_of(cluster: LocalCluster, study: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The parent run of a study, the only one, and its child runs."""
-    found = cluster.ask("experiments/search", max_results=10, filter=f"name = '{study}'")["experiments"]
+def runs_of(cluster: LocalCluster) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The parent run of the study that was submitted, the only one, and its child runs."""
+    found = cluster.ask("experiments/search", max_results=10, filter="name LIKE 'smoke-set-%'")["experiments"]
     (experiment,) = found
     runs = cluster.ask("runs/search", experiment_ids=[experiment["experiment_id"]], max_results=100)["runs"]
     children = [run for run in runs if "mlflow.parentRunId" in tags_of(run)]
@@ -73,22 +74,22 @@ def test_a_study_is_submitted_joined_cancelled_and_done(
     cluster: LocalCluster, simulated_store: Path, tmp_path: Path
 ) -> None:
     storage = tmp_path / "results"
-    first = submit(cluster, simulated_store, storage)
+    first = submit(cluster, simulated_store, storage, "--max-concurrent", "1")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "4: 4 left, 0 finished" in first.stdout
     assert f"source     {COMMIT}" in first.stdout
     joined = submit(cluster, simulated_store, storage)
-    (name,) = re.findall(r"^job +(prism-smoke-\w+-1): submitted$", first.stdout, re.MULTILINE)
+    ((name, study),) = re.findall(r"^job +(prism-(smoke-set-\w+)-\w+-1): submitted$", first.stdout, re.MULTILINE)
     assert f"{name}: is there already" in joined.stdout
     assert joined.returncode == 0, joined.stderr
     wait_until(lambda: any(storage.glob("trials/*/result.json")), "a trial is finished", JOB_TIMEOUT_S)
 
-    at = ("smoke", "--address", cluster.dashboard)
-    status = cluster.prism_ray("status", *at)
-    assert f"job {name}: RUNNING" in status.stderr
-    assert "smoke: 4 trials: " in status.stdout
+    at = (study, "--address", cluster.dashboard)
     cancelled = cluster.prism_ray("cancel", *at)
     assert (cancelled.returncode, f"job {name}: STOPPED" in cancelled.stdout) == (0, True), cancelled.stdout
+    status = cluster.prism_ray("status", *at)
+    assert f"job {name}: STOPPED" in status.stderr
+    assert f"{study}: 4 trials: " in status.stdout
     logs = cluster.prism_ray("logs", *at, "--follow")
     assert logs.returncode == 130, logs.stderr
     assert "STOPPED with " in logs.stdout
@@ -106,8 +107,8 @@ def test_a_study_is_submitted_joined_cancelled_and_done(
 
 
 def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster) -> None:
-    parent, children = runs_of(cluster, "smoke")
-    assert tags_of(parent)["prism.study"] == "smoke"
+    parent, children = runs_of(cluster)
+    assert tags_of(parent)["prism.study"].startswith("smoke-set-")
     assert parent["info"]["status"] == "FINISHED"
     assert "study.yaml" in artifacts_of(cluster, parent)
     assert "report/report.html" in artifacts_of(cluster, parent, "report")
@@ -118,7 +119,7 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster) -> None:
         assert run["info"]["status"] == "FINISHED"
         assert tags_of(run)["mlflow.parentRunId"] == parent["info"]["run_id"]
         assert params_of(run)["model.n_states"] == tags_of(run)["prism.arm"].lstrip("n")
-        assert params_of(run)["training.n_steps"] == "120"
+        assert params_of(run)["training.n_steps"] == "30"
         assert {"test/mse", "test/pearson_r", "best/mse"} <= metrics_of(run).keys()
         assert {"model", "test_predictions.parquet"} <= artifacts_of(cluster, run)
         assert "model/model.safetensors" in artifacts_of(cluster, run, "model")
@@ -126,7 +127,7 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster) -> None:
         steps = [int(point.get("step", 0)) for point in history]
         assert len(steps) > 1
         assert steps == sorted(set(steps))
-        assert steps[-1] == 120
+        assert steps[-1] == N_STEPS
     assert {tags_of(run)["prism.git_commit"] for run in [parent, *children]} == {COMMIT}
 
 
