@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -94,22 +96,32 @@ def ray_runtime(
     # Ray refuses a variable that the job's submitter set already.
     given = job_env_vars()
     environment = {"env_vars": {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in given}}
-    if target is not None:
-        check_address(address)
-        _join(target, runtime_env=environment, **quiet)
-    else:
-        ray.init(
-            address="local",
-            num_cpus=n_cpus or local_cpus(),
-            object_store_memory=local_object_store_bytes(object_store_bytes),
-            include_dashboard=dashboard,
-            runtime_env=environment,
-            **quiet,
-        )
+    with _termination_kept():
+        if target is not None:
+            check_address(address)
+            _join(target, runtime_env=environment, **quiet)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=n_cpus or local_cpus(),
+                object_store_memory=local_object_store_bytes(object_store_bytes),
+                include_dashboard=dashboard,
+                runtime_env=environment,
+                **quiet,
+            )
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _termination_kept() -> Iterator[None]:
+    """What this process does on SIGTERM stays: Ray would put a handler below Python's that ends the process at once."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def check_address(address: str | None) -> None:

@@ -119,7 +119,7 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster) -> None:
         assert run["info"]["status"] == "FINISHED"
         assert tags_of(run)["mlflow.parentRunId"] == parent["info"]["run_id"]
         assert params_of(run)["model.n_states"] == tags_of(run)["prism.arm"].lstrip("n")
-        assert params_of(run)["training.n_steps"] == "30"
+        assert params_of(run)["training.n_steps"] == str(N_STEPS)
         assert {"test/mse", "test/pearson_r", "best/mse"} <= metrics_of(run).keys()
         assert {"model", "test_predictions.parquet"} <= artifacts_of(cluster, run)
         assert "model/model.safetensors" in artifacts_of(cluster, run, "model")
