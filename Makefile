@@ -2,6 +2,7 @@
 # make test    everything that needs no GPU
 # make lint    ruff, mypy, shell scripts
 # make bench   speed, side by side
+# make audit   known faults of the pinned packages; needs the network
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 # A cluster on loopback that lives for one command needs no token; real clusters keep theirs.
 export RAY_AUTH_MODE ?= disabled
 
-.PHONY: demo test lint format bench install clean
+.PHONY: demo test lint format bench audit install clean
 
 install: $(VENV)/.installed
 
@@ -53,5 +54,11 @@ bench: install
 	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/store.py
 
+# In an environment of its own: what audits is no part of what is audited. A package that is not found fails it (--strict).
+audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet 'pip-audit>=2.9,<3'
+	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
 clean:
-	rm -rf $(VENV) $(DEMO) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit $(DEMO) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,9 +28,11 @@ class PostgresServer:
 
     Attributes:
         folder: of its socket.
+        binaries: folder of its programs and of clients of the same version.
     """
 
     folder: Path
+    binaries: Path
 
     def uri(self, database: str) -> str:
         """Address of a database, as SQLAlchemy, MLflow and Optuna take it."""
@@ -94,7 +96,7 @@ def _running(binaries: Path, folder: Path) -> Iterator[PostgresServer]:
     command += [f"--{name}={value}" for name, value in settings.items()]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, start_new_session=True, **account)
-    server = PostgresServer(folder)
+    server = PostgresServer(folder, binaries)
     try:
         end = time.monotonic() + START_TIMEOUT_S
         while not server.answers():

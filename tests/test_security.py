@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from prism_ray.cli import main
 from prism_ray.distributed.workspace import is_file_name, study_folder
@@ -126,3 +127,19 @@ def test_a_study_file_whose_name_is_no_name(name: str, tmp_path: Path) -> None:
 )
 def test_credentials_in_an_address_are_never_shown(address: str) -> None:
     assert "c4n4ry" not in redact(address)
+
+
+def floors() -> dict[str, Requirement]:
+    lines = (line.partition("#")[0].strip() for line in (REPOSITORY / "security-floors.txt").read_text().splitlines())
+    return {wanted.name: wanted for wanted in map(Requirement, filter(None, lines))}
+
+
+def test_versions_with_known_faults_are_not_allowed() -> None:
+    project = (REPOSITORY / "pyproject.toml").read_text().partition("\ndependencies = [")[2].partition("\n]")[0]
+    allowed = {wanted.name: wanted for wanted in map(Requirement, re.findall(r'"(.+)",', project))}
+    pins = dict(re.findall(r"^([\w.-]+)==([\w.+]+)", (REPOSITORY / "constraints.txt").read_text(), re.MULTILINE))
+    assert floors()
+    for name, floor in floors().items():
+        oldest = next(part.version for part in allowed[name].specifier if part.operator == ">=")
+        assert floor.specifier.contains(oldest), f"pyproject.toml allows {name} {oldest}"
+        assert floor.specifier.contains(pins[name])

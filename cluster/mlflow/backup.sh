@@ -19,7 +19,8 @@ dump() {
   local file=$1
   [ ! -e "$file" ] && [ ! -e "$file.sha256" ] || die "$file is there already; a backup is never written over"
   [ -d "$(dirname "$file")" ] || die "$(dirname "$file") is not a folder"
-  trap 'rm -f "$file.partial"' EXIT
+  partial=$file.partial   # not local: the trap runs after the function's end
+  trap 'rm -f "$partial"' EXIT
   pg_dump --format=custom --no-owner --no-privileges --file="$file.partial" || die "nothing was written"
   pg_restore --list "$file.partial" >/dev/null
   sync "$file.partial"

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     study, storage = asked_study(args), workspace_folder(args)
     plan = planned(args, study, storage)
     if args.json:
-        print(json.dumps({**asdict(plan), "n_left": plan.n_left}, indent=2))
+        print(json.dumps({**asdict(plan), "n_left": plan.n_left, "warnings": plan.warnings}, indent=2))
     else:
         print_plan(plan, storage, args.store.absolute())
     return 0
@@ -63,6 +63,8 @@ def print_plan(plan: Plan, storage: Path, store: Path) -> None:
     print_heading(plan.question)
     for name, text in _facts(plan, store).items():
         print(f"{name:10} {text}")
+    for text in plan.warnings:
+        print(f"{'warning':10} {text}")
     print()
     rows = [
         (

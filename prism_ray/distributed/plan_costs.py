@@ -12,6 +12,7 @@ from prism_ray.config import RunConfig
 from prism_ray.distributed.packing import Packing, trials_a_gpu
 from prism_ray.distributed.projections import gene_chroms, projection_bytes, projection_key
 from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.scale import scale_warnings
 from prism_ray.distributed.step_costs import Estimate, StepCosts, read_probes
 from prism_ray.distributed.workspace_trials import records_like
 from prism_ray.splits import Split
@@ -130,6 +131,14 @@ class Plan:
     def n_left(self) -> int:
         """Trials that are not finished."""
         return self.n_trials - self.n_finished
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What of the launch goes beyond one driver or one tracking server, see `scale_warnings`."""
+        known = [(row.trial_s, row.n_left) for row in self.rows if row.trial_s is not None and row.n_left]
+        n_known = sum(number for _, number in known)
+        mean_s = sum(seconds * number for seconds, number in known) / n_known if n_known else None
+        return scale_warnings(self.n_trials, self.n_slots, mean_s)
 
 
 class PlanCosts:
