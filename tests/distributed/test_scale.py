@@ -32,7 +32,7 @@ def test_what_a_warning_asks_for_silences_it(n_slots: int, trial_s: float) -> No
     if driver_load(n_slots, trial_s) > 0.5:
         fewer = max(1, int(0.5 * trial_s / scale.DRIVER_S))
         assert f"--max-concurrent {fewer:,}" in scale_warnings(10, n_slots, trial_s)[0]
-        assert driver_load(fewer, trial_s) <= 0.5 or fewer == 1
+        assert driver_load(fewer, trial_s) <= 0.5 + 1e-9 or fewer == 1
 
 
 @given(n_slots=st.integers(1, 1_000), trial_s=st.floats(0.1, 1e5))
