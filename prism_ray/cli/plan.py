@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     )
     plan = plan_study(asked_study(args), settings)
     if args.json:
-        print(json.dumps({**asdict(plan), "n_left": plan.n_left}, indent=2))
+        print(json.dumps(plan.document(), indent=2))
     else:
         _print(plan, settings.storage, settings.store)
     return 0

@@ -12,6 +12,7 @@ from prism_ray.distributed.driver import only_driver
 from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
 from prism_ray.distributed.launch_checks import check_launch
 from prism_ray.distributed.networks import network_lines
+from prism_ray.distributed.plan import PlanSettings, plan_study
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.stop_request import clear_stop, signals_stop
 from prism_ray.distributed.study_ablation import run_ablation
@@ -53,7 +54,9 @@ def _run_tracked(study: Study, settings: StudySettings, progress: Progress, stor
     tracker = MlflowTracker(settings.tracking_uri, background=True)
     tags = {**source_tags(settings.source_folder), **override_tags(study)}
     header = study_header(study, store.digest, settings.command, tags)
-    parent = tracker.open_study(header, {"study.yaml": study.path})
+    asked = PlanSettings(settings.store, settings.storage, settings.resources, settings.max_concurrent)
+    plan = json.dumps(plan_study(study, asked).document(), indent=1)
+    parent = tracker.open_study(header, {"study.yaml": study.path, "plan.json": plan})
     maker = TaskMaker(settings, store.digest, parent, tags)
     launch = Launch(study, settings, store, tracker, progress, maker, header)
     status: Status = "KILLED"
@@ -105,4 +108,6 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
         second_direction=second.direction if second is not None else None,
         n_proposals=search.n_trials if search is not None else None,
         finalist_seeds=finalists.seeds if finalists is not None else (),
+        objective=study.objective.metric.replace("val/", "best/"),
+        objective_direction=study.objective.direction,
     )

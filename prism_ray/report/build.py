@@ -134,6 +134,7 @@ def write_report(tracking_uri: str, study: str, out: Path) -> ReportResult:
     MlflowTracker(tracking_uri).publish(
         launch.run_id,
         files={f"{ARTIFACT_FOLDER}/{file.relative_to(out).as_posix()}": file for file in files},
+        answer=page.answer,
         note=markdown,
         metrics=summary_metrics(table, header) | (summary_metrics(finalists, compared) if compared is not None else {}),
     )

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from prism_ray.tracking.courier import process_courier
     from prism_ray.tracking.deliveries import Delivered, deliver_journals, journals_of, wait_for_deliveries
     from prism_ray.tracking.fetch import StudyRun, fetch_study, fetch_trials
+    from prism_ray.tracking.host_metrics import system_metrics
     from prism_ray.tracking.journal import JOURNAL_NAME, replay
     from prism_ray.tracking.mlflow_tracker import MlflowTracker
     from prism_ray.tracking.predictions import fetch_predictions
@@ -51,6 +52,7 @@ _LOADED_AT_FIRST_USE = {
     "prepare": "client",
     "process_courier": "courier",
     "replay": "journal",
+    "system_metrics": "host_metrics",
     "wait_for_deliveries": "deliveries",
 }
 
@@ -82,6 +84,7 @@ __all__ = [
     "replay",
     "resolve_tracking_uri",
     "source_tags",
+    "system_metrics",
     "wait_for_deliveries",
     "with_credentials",
 ]

@@ -1,0 +1,60 @@
+"""A study on a group's tracking server: PostgreSQL behind it, artifacts through its proxy, read over REST."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prism_ray.distributed.in_process import InProcessBackend
+from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.study_run import run_study
+from prism_ray.report.build import write_report
+from tests.distributed.conftest import Told, study_records, tiny_study
+from tests.mlflow_server import (
+    artifact,
+    artifacts_of,
+    free_port,
+    history_of,
+    metrics_of,
+    mlflow_server,
+    params_of,
+    runs_of,
+    tags_of,
+)
+from tests.postgres import PostgresServer
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def test_a_study_on_a_server_with_postgresql(postgres: PostgresServer, simulated_store: Path, tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, seeds=[2])
+    port = free_port()
+    server = f"http://127.0.0.1:{port}"
+    settings = StudySettings(
+        simulated_store, tmp_path / "results", server, command="prism-ray run tiny", backend=InProcessBackend()
+    )
+    with mlflow_server(tmp_path, port, postgres.new_database("tracking")):
+        assert run_study(study, settings, Told()).exit_code == 0
+        # All of it is found, and nothing is done twice.
+        assert run_study(study, settings, Told()).n_found == 2
+        write_report(server, study.name, tmp_path / "report")
+        parent, children = runs_of(server, study.name)
+        records = {record.trial_id: record for record in study_records(study, settings).values()}
+
+        assert tags_of(parent)["mlflow.note.content"].startswith("**Does it run?**")
+        assert artifact(server, parent, "study.yaml") == study.path.read_bytes()
+        assert b"Does it run?" in artifact(server, parent, "report/report.html")
+        assert {tags_of(run)["prism.trial_id"] for run in children} == records.keys()
+        for run in children:
+            record = records[tags_of(run)["prism.trial_id"]]
+            assert run["info"]["status"] == "FINISHED"
+            # The server's own kind of address: a trial needs neither its folder nor the keys of its bucket.
+            assert run["info"]["artifact_uri"].startswith("mlflow-artifacts:/")
+            assert params_of(run)["model.n_states"] == str(record.config.model.n_states)
+            assert metrics_of(run)["test/mse"] == record.metrics["test/mse"]
+            logged = [(int(entry["step"]), entry["val/mse"]) for entry in record.history() if "val/mse" in entry]
+            assert history_of(server, run, "val/mse") == logged
+            assert artifacts_of(server, run, "model") == {"model/model.safetensors", "model/config.json"}
+            weights = record.folder / "model" / "model.safetensors"
+            assert artifact(server, run, "model/model.safetensors") == weights.read_bytes()
