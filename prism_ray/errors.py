@@ -74,6 +74,10 @@ class TrainingError(PrismRayError, RuntimeError):
     """A run that cannot go on, for example because its loss is not a number."""
 
 
+class WorkerLostError(PrismRayError, RuntimeError):
+    """A worker of the run is gone, as when its process was killed: the others cannot go on without it."""
+
+
 class FaultList:
     """Collects faults while checks go on, then raises them all in one error."""
 

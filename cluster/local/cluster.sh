@@ -57,13 +57,16 @@ probe.bind(("", int(sys.argv[1])))
 PY
 }
 
-check_token() {
-  [ "$RAY_AUTH_MODE" = token ] && [ -z "${RAY_AUTH_TOKEN:-}" ] || return 0
-  if [ -n "${RAY_AUTH_TOKEN_PATH:-}" ]; then
-    [ -s "$RAY_AUTH_TOKEN_PATH" ] || die "RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH is not a file with a token"
-  else
-    "$BIN/ray" get-auth-token --generate >/dev/null 2>"$STATE/token.log" || die "no token; see $STATE/token.log"
-  fi
+needs_token_file() { [ "$RAY_AUTH_MODE" = token ] && [ -z "${RAY_AUTH_TOKEN:-}" ]; }
+
+check_token_file() {
+  needs_token_file && [ -n "${RAY_AUTH_TOKEN_PATH:-}" ] || return 0
+  [ -s "$RAY_AUTH_TOKEN_PATH" ] || die "RAY_AUTH_TOKEN_PATH=$RAY_AUTH_TOKEN_PATH is not a file with a token"
+}
+
+make_token() {
+  needs_token_file && [ -z "${RAY_AUTH_TOKEN_PATH:-}" ] || return 0
+  "$BIN/ray" get-auth-token --generate >/dev/null 2>"$STATE/token.log" || die "no token; see $STATE/token.log"
 }
 
 mlflow_ready() {
@@ -91,6 +94,7 @@ start() {
   if alive ray || alive mlflow; then die "already running; cluster/local/cluster.sh stop ends it"; fi
   BIN=$(cd "$BIN" && pwd)
   export PATH="$BIN:$PATH"   # a job's command line is looked up here: `prism-ray`
+  check_token_file
   check_port RAY_PORT "$RAY_PORT"
   check_port DASHBOARD_PORT "$DASHBOARD_PORT"
   check_port MLFLOW_PORT "$MLFLOW_PORT"
@@ -99,7 +103,7 @@ start() {
   mkdir -p "$RAY_FOLDER"
   [ -O "$RAY_FOLDER" ] || die "$RAY_FOLDER belongs to someone else; set RAY_FOLDER to a folder of yours"
   chmod 700 "$RAY_FOLDER"
-  check_token
+  make_token
   rm -f "$RAY_FOLDER/ray_current_cluster"
   trap stop EXIT   # one server without the other is no use
   launch mlflow "$BIN/mlflow" server --host 127.0.0.1 --port "$MLFLOW_PORT" --workers 1 \

@@ -13,6 +13,8 @@ from prism_ray.cli.options import add_resources, trial_resources
 
 if TYPE_CHECKING:
     from prism_ray.distributed.launch import StudySettings
+    from prism_ray.distributed.packing import Packing
+    from prism_ray.distributed.resources import TrialResources
     from prism_ray.study.spec import Study
 
 
@@ -58,8 +60,23 @@ def asked_study(args: argparse.Namespace) -> Study:
     return load_overridden(args.study, args.assignments, smoke=args.smoke)
 
 
+def packed_resources(args: argparse.Namespace, study: Study, storage: Path) -> tuple[TrialResources, Packing | None]:
+    """What each trial of a study takes, and with `--gpus-per-worker auto` why that part of a GPU.
+
+    Raises:
+        InputError: nothing was measured that would say the part, or what cannot be.
+    """
+    resources = trial_resources(args)
+    from prism_ray.distributed.packing import AUTO, pack
+
+    if args.gpus_per_worker != AUTO:
+        return resources, None
+    packing = pack(study, storage, resources)
+    return packing.each, packing
+
+
 def launch_settings(args: argparse.Namespace) -> StudySettings:
-    """Where and how a study runs, by the flags.
+    """Where and how a study runs, by the flags; a trial has all of a GPU where its part is to be measured.
 
     Raises:
         InputError: what cannot be, with all reasons.

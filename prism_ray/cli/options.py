@@ -15,12 +15,32 @@ def add_storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", type=Path, help="folder that the study was run with (default ./results)")
 
 
-def add_resources(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that say what each trial takes and which cluster it runs on."""
+def gpus_asked(text: str) -> float | str:
+    """A number of GPUs, or `auto` for a part of one by measured memory."""
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor auto") from None
+
+
+def add_resources(parser: argparse.ArgumentParser, *, packs: bool = True) -> None:
+    """Add the flags that say what each trial takes and which cluster it runs on.
+
+    Args:
+        packs: whether several trials may share a GPU by what `prism-ray check` measured.
+    """
     parser.add_argument("--workers", type=int, default=1, help="processes that share each batch of a trial (default 1)")
     parser.add_argument("--cpus-per-worker", type=int, default=1, help="CPUs a worker (default 1)")
     parser.add_argument(
-        "--gpus-per-worker", type=float, default=0.0, help="GPUs a worker, fractions allowed (default 0)"
+        "--gpus-per-worker",
+        type=gpus_asked if packs else float,
+        default=0.0,
+        metavar="N|auto" if packs else "N",
+        help="GPUs a worker, fractions allowed"
+        + ("; auto: as many trials a GPU as fit by the memory that `check` measured" if packs else "")
+        + " (default 0)",
     )
     parser.add_argument(
         "--checkpoint-every", type=int, default=0, metavar="STEPS", help="checkpoints besides those at validations"
@@ -49,14 +69,21 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
 
 
 def trial_resources(args: argparse.Namespace) -> TrialResources:
-    """What each trial takes, by the flags."""
+    """What each trial takes, by the flags; all of a GPU where the part is to be measured.
+
+    Raises:
+        InputError: what cannot be, with all reasons.
+    """
+    from prism_ray.distributed.packing import AUTO, whole_gpus
     from prism_ray.distributed.resources import TrialResources
 
-    return TrialResources(
+    is_auto = args.gpus_per_worker == AUTO
+    asked = TrialResources(
         n_workers=args.workers,
         cpus_per_worker=args.cpus_per_worker,
-        gpus_per_worker=args.gpus_per_worker,
+        gpus_per_worker=0.0 if is_auto else args.gpus_per_worker,
         checkpoint_every_steps=args.checkpoint_every,
         micro_batch=args.micro_batch,
         checkpoint_activations=args.checkpoint_activations,
     )
+    return whole_gpus(asked) if is_auto else asked

@@ -7,12 +7,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ray.cli.launching import add_launch, add_study, asked_study, workspace_folder
-from prism_ray.cli.options import trial_resources
+from prism_ray.cli.launching import add_launch, add_study, asked_study, packed_resources, workspace_folder
 from prism_ray.cli.study import print_heading, print_table
 
 if TYPE_CHECKING:
-    from prism_ray.distributed.plan import Plan
+    from prism_ray.distributed.plan_costs import Plan
 
 _SHOWN_ROWS = 40
 _SOURCES = {
@@ -39,15 +38,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Print the plan; returns the exit code."""
-    from prism_ray.distributed.plan import PlanSettings, plan_study
+    from prism_ray.distributed.plan import plan_study
+    from prism_ray.distributed.plan_costs import PlanSettings
 
-    settings = PlanSettings(
-        store=args.store.absolute(),
-        storage=workspace_folder(args),
-        resources=trial_resources(args),
-        max_concurrent=args.max_concurrent,
-    )
-    plan = plan_study(asked_study(args), settings)
+    study, storage = asked_study(args), workspace_folder(args)
+    resources, packing = packed_resources(args, study, storage)
+    settings = PlanSettings(args.store.absolute(), storage, resources, args.max_concurrent, packing)
+    plan = plan_study(study, settings)
     if args.json:
         print(json.dumps(plan.document(), indent=2))
     else:
@@ -98,7 +95,8 @@ def _facts(plan: Plan, store: Path) -> dict[str, str]:
     facts["time"] = _time(plan)
     facts["at once"] = f"{plan.n_slots} {'trial' if plan.n_slots == 1 else 'trials'}, {plan.slots_by}"
     if plan.trials_a_gpu:
-        facts["packing"] = f"{plan.trials_a_gpu} {'trial' if plan.trials_a_gpu == 1 else 'trials'} a GPU"
+        trials = "trial" if plan.trials_a_gpu == 1 else "trials"
+        facts["packing"] = f"{plan.trials_a_gpu} {trials} a GPU" + (f": {plan.packing}" if plan.packing else "")
     facts["data"] = f"{size(plan.read_bytes)} of {store} in all, each different projection read once"
     peak = "not measured" if plan.peak_bytes is None else f"{size(plan.peak_bytes)} measured"
     facts["memory"] = f"{size(plan.largest_bytes)} the largest projection, {size(plan.all_bytes)} all; a trial {peak}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from dataclasses import replace
 
-from prism_ray.cli.launching import add_launch, add_study, asked_study, launch_settings
+from prism_ray.cli.launching import add_launch, add_study, asked_study, launch_settings, packed_resources
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,5 +26,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the study, print its table and where to compare; 1 where trials failed."""
     from prism_ray.cli.running import launch
 
-    settings = launch_settings(args)
-    return launch(asked_study(args), settings)
+    settings, study = launch_settings(args), asked_study(args)
+    resources, packing = packed_resources(args, study, settings.storage)
+    if packing is not None:
+        print(packing, file=sys.stderr)
+    return launch(study, replace(settings, resources=resources))

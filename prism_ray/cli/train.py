@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file with the run's settings (RunConfig)")
     parser.add_argument("--store", type=Path, required=True, help="feature store to train on")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoints, model, predictions")
-    add_resources(parser)
+    add_resources(parser, packs=False)
     parser.set_defaults(command=run)
 
 

@@ -52,13 +52,20 @@ class BudgetWatch:
         self._thread = threading.Thread(target=self._watch, name="budget", daemon=True)
 
     def __enter__(self) -> BudgetWatch:
-        self._look()
+        self.is_used_up()
         self._thread.start()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._over.set()
         self._thread.join()
+
+    def is_used_up(self) -> bool:
+        """Whether a cap is reached; the launch is asked to stop then. The queue asks before it hands a trial out."""
+        reason = self.reason()
+        if reason is not None:
+            request_stop(self._folder, reason, "budget")
+        return reason is not None
 
     def reason(self) -> str | None:
         """Which cap is reached and how to go on; None where none is."""
@@ -82,12 +89,7 @@ class BudgetWatch:
 
     def _watch(self) -> None:
         while not self._over.wait(_LOOK_S):
-            self._look()
-
-    def _look(self) -> None:
-        reason = self.reason()
-        if reason is not None:
-            request_stop(self._folder, reason, "budget")
+            self.is_used_up()
 
 
 def used_gpu_hours(tasks: Iterable[TrialTask], study: str) -> float:

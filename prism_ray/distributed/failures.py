@@ -44,7 +44,7 @@ def would_repeat(problem: BaseException) -> bool:
     """Whether a trial that ended with this exception would end so again.
 
     A loss that is no number does, and so does a bug. A full disk, a damaged file, a node without its GPU or a process
-    that was killed may be mended by the next launch, which tries again.
+    that was killed, a worker among them, may be mended by the next launch, which tries again.
     """
     if isinstance(problem, TrainingError):
         return not isinstance(problem, ProcessDiedError)

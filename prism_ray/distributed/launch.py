@@ -98,7 +98,7 @@ class StudyOutcome:
 
     Attributes:
         study: its name.
-        n_trials: trials that the study has.
+        n_trials: trials that the study has; of a search that was stopped, those that it may have.
         n_found: of them finished before this launch.
         n_finished: of them finished now, those found included.
         n_pruned: of them stopped by their search, which is an outcome as well.
@@ -256,7 +256,7 @@ class Launch:
                 NotedTasks(tasks, MoreTrials(settings.storage, study.name).add),
                 self.progress,
                 retry=settings.retry,
-                stopped=lambda: watch() is not None,
+                stopped=lambda: budget.is_used_up() or watch() is not None,
                 node_is_lost=settings.backend.node_is_lost,
             )
             work = Work(
@@ -267,7 +267,8 @@ class Launch:
                 scratch=self.folder / f"tune-{self.maker.parent_run_id[:8]}",
                 objective=study.objective.metric,
             )
-            with self._budget(queue, known):
+            budget = self._budget(queue, known)
+            with budget:
                 settings.backend.run(work)
             self._deliver()
         return queue.failures
@@ -308,12 +309,17 @@ class Launch:
             started=self.started,
         )
 
-    def outcome(self, tasks: Iterable[TrialTask], n_found: int, failed: Mapping[str, str]) -> StudyOutcome:
+    def outcome(
+        self, tasks: Sequence[TrialTask], n_found: int, failed: Mapping[str, str], n_planned: int | None = None
+    ) -> StudyOutcome:
         """What became of the study's trials, by their folders.
 
         Args:
+            tasks: those that are known.
             n_found: trials that were finished before this launch.
             failed: why trials failed in this launch, by trial id; on a full disk their folders cannot say it.
+            n_planned: trials that the study may have, where others follow on these: what a launch that was stopped
+                before is short of.
         """
         failures: dict[str, str] = {}
         repeating = []
@@ -333,7 +339,7 @@ class Launch:
                 failures[task_label(task)] = f"it ended without a record in {task.folder}; see the log of its node"
         return StudyOutcome(
             study=self.study.name,
-            n_trials=self.study.n_trials,
+            n_trials=len(tasks) if stop is None or n_planned is None else n_planned,
             n_found=n_found,
             n_finished=n_finished,
             failures=failures,

@@ -6,14 +6,19 @@ all that share the GPU fit by what the largest of them was measured to take. Loa
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.step_costs import StepCost
+from prism_ray.distributed.step_costs import CPU, PROBES_NAME, StepCost, StepKind, read_probes
 from prism_ray.errors import Fault, InputError
+from prism_ray.study.extremes import extreme_configs
+from prism_ray.study.spec import Study
 
-GpusAsked = float | Literal["auto"]
+AUTO = "auto"
+"""Asks for the part of a GPU that the largest trial was measured to need, instead of a number."""
+ASKED = f"--gpus-per-worker {AUTO}"
 
 MARGIN = 0.2
 """Part of the measured memory that is added to it: other genes, cuDNN's workspaces and fragments move the peak."""
@@ -21,6 +26,23 @@ CONTEXT_BYTES = 600 << 20
 """What CUDA and its libraries take of a GPU in each process, beside PyTorch's tensors."""
 MOST_TRIALS_A_GPU = 8
 """More processes on a GPU gain nothing: its time is shared out by then."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What each trial takes, with the part of a GPU chosen by measured memory.
+
+    Attributes:
+        each: what a trial takes.
+        reason: why that part, in words.
+    """
+
+    each: TrialResources
+    reason: str
+
+    def __str__(self) -> str:
+        n_trials = trials_a_gpu(self.each)
+        return f"{n_trials} {'trial' if n_trials == 1 else 'trials'} a GPU: {self.reason}"
 
 
 def needed_bytes(peak_bytes: int) -> int:
@@ -41,25 +63,69 @@ def gpu_fraction(peak_bytes: int, device_bytes: int) -> float:
     k = min(MOST_TRIALS_A_GPU, device_bytes // needed_bytes(peak_bytes))
     if k < 1:
         peak, needed, there = (value / 2**30 for value in (peak_bytes, needed_bytes(peak_bytes), device_bytes))
-        fault = Fault(
-            "--gpus-per-worker auto",
+        raise _refused(
             f"the largest trial took {peak:.1f} GiB, with its margin {needed:.1f} GiB, and the GPU has {there:.1f} GiB",
             "give --gpus-per-worker 1 to use all of it without a margin, or --micro-batch, or a GPU with more memory",
         )
-        raise InputError(str(fault), [fault])
     return 1.0 / k
 
 
-def packed(each: TrialResources, largest: StepCost) -> TrialResources:
-    """Resources with the part of a GPU that the largest trial was measured to need.
+def whole_gpus(each: TrialResources) -> TrialResources:
+    """What a trial takes while it is measured what part of a GPU it needs: all of one.
 
     Raises:
-        InputError: it was not measured on a GPU, or does not fit.
+        InputError: its workers cannot share a GPU.
     """
-    if largest.device == "cpu":
-        fault = Fault("--gpus-per-worker auto", "the largest trial was measured on a CPU", "use --gpus-per-worker 0")
-        raise InputError(str(fault), [fault])
-    return replace(each, gpus_per_worker=gpu_fraction(largest.peak_bytes, largest.device_bytes))
+    if each.n_workers > 1:
+        raise _refused(
+            f"{each.n_workers} workers a trial, and NCCL wants a GPU of its own for each",
+            "give a number, or use --workers 1",
+        )
+    return replace(each, gpus_per_worker=1.0)
+
+
+def pack(study: Study, storage: Path, each: TrialResources) -> Packing:
+    """Resources with the part of a GPU that the study's largest trial was measured to need.
+
+    Of several kinds of GPU that were measured, the one on which the fewest trials fit decides, since a trial may come
+    to any of them.
+
+    Args:
+        storage: workspace with what was measured.
+        each: what a trial takes besides.
+
+    Raises:
+        InputError: its workers cannot share a GPU, the largest trial was not measured on one, or does not fit.
+    """
+    whole = whole_gpus(each)
+    kind = StepKind.of(extreme_configs(study)[1].trained(), whole)
+    measured = [probe for probe in read_probes(storage) if probe.kind == kind]
+    if not any(probe.device != CPU for probe in measured):
+        where = f"no step of the largest trial is in {storage / PROBES_NAME}"
+        if measured:
+            where = f"the largest trial was measured on a CPU alone ({storage / PROBES_NAME})"
+        raise _refused(
+            where,
+            f"`prism-ray check {study.path} {ASKED}` with the same flags measures it on a GPU; without a GPU use "
+            "--gpus-per-worker 0",
+        )
+    return packed(whole, [probe for probe in measured if probe.device != CPU])
+
+
+def packed(each: TrialResources, measured: Iterable[StepCost]) -> Packing:
+    """Resources with the part of a GPU that the largest trial needs on each of the GPUs it was measured on.
+
+    Raises:
+        InputError: it does not fit on one of them.
+    """
+    fractions = {probe: gpu_fraction(probe.peak_bytes, probe.device_bytes) for probe in measured}
+    tightest = max(fractions, key=lambda probe: fractions[probe])
+    peak, there = tightest.peak_bytes / 2**30, tightest.device_bytes / 2**30
+    return Packing(
+        replace(each, gpus_per_worker=fractions[tightest]),
+        f"the largest took {peak:.3g} GiB of the {there:.3g} GiB of {tightest.device}, and gets "
+        f"{needed_bytes(tightest.peak_bytes) / 2**30:.3g} GiB with its margin",
+    )
 
 
 def trials_a_gpu(each: TrialResources) -> int:
@@ -68,3 +134,8 @@ def trials_a_gpu(each: TrialResources) -> int:
         return 0
     # Fractions are not exact: three thirds are one.
     return int(1 / each.gpus_per_worker + 1e-9)
+
+
+def _refused(problem: str, fix: str) -> InputError:
+    fault = Fault(ASKED, problem, fix)
+    return InputError(str(fault), [fault])

@@ -5,135 +5,20 @@ Neither Ray nor PyTorch nor MLflow is loaded: a plan is asked for often, from ma
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import prism_ray.store
 from prism_ray.config import RunConfig
-from prism_ray.distributed.packing import trials_a_gpu
-from prism_ray.distributed.projections import bytes_to_read, gene_chroms, projection_bytes, projection_key
-from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.step_costs import Estimate, StepCosts, read_probes
-from prism_ray.distributed.workspace_trials import finished_among, records_like, trials_of_other_studies
-from prism_ray.splits import Split
+from prism_ray.distributed.plan_costs import Plan, PlanCosts, PlanSettings, total
+from prism_ray.distributed.plan_search import plan_search
+from prism_ray.distributed.workspace_trials import finished_among, noted_trials
 from prism_ray.store import Store
 from prism_ray.study.designs import expand
-from prism_ray.study.extremes import extreme_configs
 from prism_ray.study.identity import trial_id
 from prism_ray.study.spec import Study, Trial
 from prism_ray.study.store_check import check_against_store
-from prism_ray.training.order import steps_between_validations
-
-
-@dataclass(frozen=True)
-class PlanSettings:
-    """Where and on how much a study would run.
-
-    Attributes:
-        store: feature store.
-        storage: workspace with what is finished and what was measured.
-        resources: what each trial takes.
-        max_concurrent: trials at once; None for as many as fit.
-    """
-
-    store: Path
-    storage: Path
-    resources: TrialResources = field(default_factory=TrialResources)
-    max_concurrent: int | None = None
-
-
-@dataclass(frozen=True)
-class PlanRow:
-    """One arm of a plan, or one end of a search's space.
-
-    Attributes:
-        name: of the arm.
-        n_trials, n_left: trials of it, and those of them that are not finished.
-        window_bp, signals, sequence: what its trials read along the window.
-        n_states: background states.
-        read_bytes: compressed bytes of the store's rings that a trial reads.
-        step_s: seconds a training step; None where it was not measured.
-        source: where that comes from: `probe`, `records`, `between`, or empty.
-        trial_s: seconds a trial; None where not measured.
-    """
-
-    name: str
-    n_trials: int
-    n_left: int
-    window_bp: int
-    signals: tuple[str, ...]
-    sequence: bool
-    n_states: int
-    read_bytes: int
-    step_s: float | None
-    source: str
-    trial_s: float | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a launch would do.
-
-    Attributes:
-        study, question, kind: of the study.
-        overrides: settings that it replaces, in a line.
-        data_digest: of the store.
-        n_trials, n_finished: trials of the study, and those of them that are finished.
-        n_linked: of the finished ones, those that only other studies of the workspace contain: their results are used.
-        n_evaluations: of those left, trials that evaluate a trained model and train none.
-        n_models_first: models that are trained before, because those evaluations need them and nothing has them.
-        rows: arms, or the smallest and the largest proposal of a search.
-        unmeasured: arms whose step was never measured.
-        device: on which the measured steps ran; empty where none was.
-        unit: `GPU-hours`, or `CPU-hours` without a GPU.
-        hours: of all that is left; None where something is not measured. Of a search at most, see `hours_least`.
-        hours_least: the same if every proposal were the smallest; equal to `hours` but for a search.
-        wall_s: seconds that the launch takes at least, with `n_slots` trials at once; None where not measured.
-        n_slots: trials at once, and `slots_by` why.
-        read_bytes: compressed bytes of all different projections that are left to read.
-        largest_bytes, all_bytes: decoded bytes of the largest projection, and of all different ones.
-        peak_bytes: measured memory of the largest trial's step; None where not measured.
-        trials_a_gpu: trials that share a GPU; 0 without a GPU.
-    """
-
-    study: str
-    question: str
-    kind: str
-    overrides: str
-    data_digest: str
-    n_trials: int
-    n_finished: int
-    n_linked: int
-    n_evaluations: int
-    n_models_first: int
-    rows: tuple[PlanRow, ...]
-    unmeasured: tuple[str, ...]
-    device: str
-    unit: str
-    hours: float | None
-    hours_least: float | None
-    wall_s: float | None
-    n_slots: int
-    slots_by: str
-    read_bytes: int
-    largest_bytes: int
-    all_bytes: int
-    peak_bytes: int | None
-    trials_a_gpu: int
-
-    @property
-    def n_left(self) -> int:
-        """Trials that are not finished."""
-        return self.n_trials - self.n_finished
-
-    def document(self) -> dict[str, Any]:
-        """The plan as JSON types."""
-        return {**asdict(self), "n_left": self.n_left}
 
 
 def plan_study(study: Study, settings: PlanSettings) -> Plan:
@@ -147,13 +32,15 @@ def plan_study(study: Study, settings: PlanSettings) -> Plan:
     store = prism_ray.store.open(settings.store)
     check_against_store(study, store)
     if study.search is not None:
-        return _plan_search(study, store, settings)
+        return plan_search(study, store, settings)
     trials = {trial.trial_id(store.digest): trial for trial in expand(study)}
     finished = finished_among(settings.storage, trials)
-    elsewhere, here = trials_of_other_studies(settings.storage, study.name)
+    noted = noted_trials(settings.storage)
+    here = {trial.trial_id for trial in noted.pop(study.name, ())}
+    elsewhere = {trial.trial_id for trials_of_one in noted.values() for trial in trials_of_one}
     left = {identity: trial for identity, trial in trials.items() if identity not in finished}
     first = _models_first(left, trials, store, settings.storage)
-    costs = _Costs(study, store, settings, [trial.config for trial in trials.values()])
+    costs = PlanCosts(study, store, settings, [trial.config for trial in trials.values()])
     seconds = {identity: costs.trial_s(config) for identity, config in {**_configs(left), **first}.items()}
     by_arm = Counter(trial.arm for trial in trials.values()), Counter(trial.arm for trial in left.values())
     rows = tuple(
@@ -161,7 +48,7 @@ def plan_study(study: Study, settings: PlanSettings) -> Plan:
         for arm in study.arms
         for fold, cell_type, n_left in [_place(study, arm.name, left, by_arm[1])]
     )
-    total = _sum(seconds.values())
+    seconds_left = total(seconds.values())
     return costs.plan(
         [trial.config for trial in left.values()] + list(first.values()),
         n_trials=len(trials),
@@ -170,8 +57,8 @@ def plan_study(study: Study, settings: PlanSettings) -> Plan:
         n_evaluations=sum(trial.config.is_evaluation for trial in left.values()),
         n_models_first=len(first),
         rows=rows,
-        seconds=total,
-        seconds_least=total,
+        seconds=seconds_left,
+        seconds_least=seconds_left,
         longest_s=max((value for value in seconds.values() if value is not None), default=0.0),
     )
 
@@ -198,172 +85,3 @@ def _models_first(
     }
     there = finished_among(storage, needed)
     return {identity: config for identity, config in needed.items() if identity not in {*there, *trials}}
-
-
-def _plan_search(study: Study, store: Store, settings: PlanSettings) -> Plan:
-    """A search proposes while it runs: its cost lies between those of the smallest and of the largest proposal."""
-    assert study.search is not None
-    _, here = trials_of_other_studies(settings.storage, study.name)
-    n_finished = min(len(finished_among(settings.storage, here)), study.search.n_trials)
-    n_left = study.search.n_trials - n_finished
-    ends = dict(zip(("smallest proposal", "largest proposal"), extreme_configs(study), strict=True))
-    costs = _Costs(study, store, settings, list(ends.values()))
-    each = [costs.trial_s(config) for config in ends.values()]
-    least, most = (None if seconds is None else seconds * n_left for seconds in each)
-    return costs.plan(
-        [*study.search_extremes(), *ends.values()],
-        n_trials=study.search.n_trials,
-        n_finished=n_finished,
-        n_linked=0,
-        n_evaluations=0,
-        n_models_first=0,
-        rows=tuple(costs.row(name, config, 0, 0) for name, config in ends.items()),
-        seconds=most,
-        seconds_least=least,
-        longest_s=each[1] or 0.0,
-    )
-
-
-class _Costs:
-    """What the trials of one plan cost; each projection, fold and kind of step is looked up once."""
-
-    def __init__(self, study: Study, store: Store, settings: PlanSettings, configs: Sequence[RunConfig]) -> None:
-        self._study, self._store, self._settings = study, store, settings
-        self._steps = StepCosts(read_probes(settings.storage), settings.resources)
-        self._steps.learn(records_like(settings.storage, configs, store.digest))
-        self._read: dict[str, int] = {}
-        self._splits: dict[tuple[str, str], Split] = {}
-        self._estimates: dict[tuple[str, str], Estimate | None] = {}
-        self._used: set[str] = set()
-
-    def trial_s(self, config: RunConfig) -> float | None:
-        """Seconds of one run on its workers; None where its step was not measured."""
-        estimate = self.estimate(config)
-        if estimate is None:
-            return None
-        split = self._split(config)
-        if config.is_evaluation:
-            return None if estimate.evaluate_s is None else estimate.evaluate_s * _evaluated(split)
-        training = config.training
-        n_steps = training.n_steps
-        every = steps_between_validations(config, len(split.train) // training.batch_size)
-        seconds = n_steps * estimate.step_s
-        if estimate.evaluate_s is not None:
-            n_genes = -(-n_steps // every) * len(split.validation) + len(split.test)
-            seconds += n_genes * estimate.evaluate_s
-        return seconds
-
-    def estimate(self, config: RunConfig) -> Estimate | None:
-        """What a run's step was measured to take."""
-        key = (projection_key(config.data), str((config.model, config.training)))
-        if key not in self._estimates:
-            self._estimates[key] = self._steps.estimate(config.trained())
-        found = self._estimates[key]
-        if found is not None:
-            self._used.add(found.device)
-        return found
-
-    def row(self, name: str, config: RunConfig, n_trials: int, n_left: int) -> PlanRow:
-        """The row of an arm, shown for one of its trials."""
-        estimate = self.estimate(config)
-        return PlanRow(
-            name=name,
-            n_trials=n_trials,
-            n_left=n_left,
-            window_bp=config.data.window_bp,
-            signals=config.data.signals,
-            sequence=config.data.sequence,
-            n_states=config.model.n_states,
-            read_bytes=self._read_bytes(config),
-            step_s=None if estimate is None else estimate.step_s,
-            source="" if estimate is None else estimate.source,
-            trial_s=self.trial_s(config),
-        )
-
-    def plan(
-        self,
-        left: Sequence[RunConfig],
-        *,
-        n_trials: int,
-        n_finished: int,
-        n_linked: int,
-        n_evaluations: int,
-        n_models_first: int,
-        rows: tuple[PlanRow, ...],
-        seconds: float | None,
-        seconds_least: float | None,
-        longest_s: float,
-    ) -> Plan:
-        """The plan of what is left, whose runs take `seconds` one after another."""
-        study, each = self._study, self._settings.resources
-        kinds = {projection_key(config.data): config for config in left}
-        decoded = [projection_bytes(self._store, config) for config in kinds.values()]
-        peaks = [found.peak_bytes for config in kinds.values() if (found := self.estimate(config)) is not None]
-        on_gpu = each.gpus_per_worker > 0
-        units = each.n_workers * (each.gpus_per_worker if on_gpu else each.cpus_per_worker)
-        hours, least = (None if value is None else value * units / 3600 for value in (seconds, seconds_least))
-        n_slots, slots_by = self._slots
-        return Plan(
-            study=study.name,
-            question=study.question,
-            kind=study.kind,
-            overrides=study.overrides_text,
-            data_digest=self._store.digest,
-            n_trials=n_trials,
-            n_finished=n_finished,
-            n_linked=n_linked,
-            n_evaluations=n_evaluations,
-            n_models_first=n_models_first,
-            rows=rows,
-            unmeasured=tuple(row.name for row in rows if row.trial_s is None),
-            device=", ".join(sorted(self._used)),
-            unit="GPU-hours" if on_gpu else "CPU-hours",
-            hours=hours,
-            hours_least=least,
-            wall_s=None if seconds is None else max(seconds / n_slots, longest_s),
-            n_slots=n_slots,
-            slots_by=slots_by,
-            read_bytes=sum(map(self._read_bytes, kinds.values())),
-            largest_bytes=max(decoded, default=0),
-            all_bytes=sum(decoded),
-            peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
-            trials_a_gpu=trials_a_gpu(each) if on_gpu else 0,
-        )
-
-    @cached_property
-    def _slots(self) -> tuple[int, str]:
-        """Trials at once, and why so many."""
-        each = self._settings.resources
-        if self._settings.max_concurrent is not None:
-            return max(1, self._settings.max_concurrent), "as asked"
-        if each.gpus_per_worker > 0:
-            return max(1, trials_a_gpu(each)), "on one GPU" if trials_a_gpu(each) else "on the GPUs of one trial"
-        n_cpus = len(os.sched_getaffinity(0))
-        return max(1, n_cpus // (each.n_workers * each.cpus_per_worker)), f"on the {n_cpus} CPUs of this machine"
-
-    def _read_bytes(self, config: RunConfig) -> int:
-        data, key = config.data, projection_key(config.data)
-        if key not in self._read:
-            self._read[key] = bytes_to_read(self._store, data)
-        return self._read[key]
-
-    def _split(self, config: RunConfig) -> Split:
-        data = config.evaluated_data()
-        if (data.cell_type, data.fold) not in self._splits:
-            chrom = gene_chroms(self._store, data.cell_type)
-            self._splits[data.cell_type, data.fold] = self._store.folds.split(data.fold, chrom)
-        return self._splits[data.cell_type, data.fold]
-
-
-def _evaluated(split: Split) -> int:
-    return len(split.validation) + len(split.test)
-
-
-def _sum(seconds: Iterable[float | None]) -> float | None:
-    """Sum of all, or None where one is not known."""
-    total = 0.0
-    for value in seconds:
-        if value is None:
-            return None
-        total += value
-    return total

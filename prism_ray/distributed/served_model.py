@@ -9,15 +9,15 @@ import mlflow.pyfunc
 
 from prism_ray.model import Prism, load
 from prism_ray.tracking.model_files import PACKED_MODEL
-from prism_ray.training.inference import Inputs, Values, predict_inputs
+from prism_ray.training.inference import predict_inputs
 
 
 class _Predictions:
-    """The method that serves; inherited, since MLflow asks for its own kind of type hints where a model defines it."""
+    """The method that serves; inherited and without type hints, since MLflow takes hints of its own kinds alone."""
 
     _model: Prism
 
-    def predict(self, context: Any, model_input: Inputs, params: Any = None) -> dict[str, Values]:
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Predictions of genes; see `predict_inputs`."""
         return predict_inputs(self._model, model_input)
 

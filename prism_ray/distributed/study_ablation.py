@@ -59,7 +59,7 @@ def run_fixed(launch: Launch, trials: Iterable[Trial], earlier: Sequence[TrialTa
             known=(*earlier, *tasks.values()),
         )
         launch.track_finished(tasks.values())
-    return launch.outcome(tasks.values(), len(found), failed)
+    return launch.outcome(tuple(tasks.values()), len(found), failed)
 
 
 def _models_to_wait_for(missing: Mapping[str, TrialTask]) -> dict[str, str]:

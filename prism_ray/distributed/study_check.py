@@ -19,9 +19,11 @@ import prism_ray.store
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.launch_checks import Check, cheap_checks
 from prism_ray.distributed.loading import LoadingRequest
+from prism_ray.distributed.packing import pack
 from prism_ray.distributed.probe import Measure, measure_on_cluster, probe, probed_configs
 from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.step_costs import StepCost, keep_probes
+from prism_ray.distributed.study_search import search_database
 from prism_ray.errors import Fault, PrismRayError, StoreError
 from prism_ray.store import Store
 from prism_ray.study.spec import Study
@@ -38,11 +40,13 @@ class CheckSettings:
     Attributes:
         launch: where and how it would run.
         deep: hash every byte of the store's files, too.
+        pack: say how many trials share a GPU by what was measured; trials then have all of one while they are.
         measure: what measures a step.
     """
 
     launch: StudySettings
     deep: bool = False
+    pack: bool = False
     measure: Measure = measure_on_cluster
 
 
@@ -92,6 +96,8 @@ def _on_the_cluster(study: Study, settings: CheckSettings) -> Iterator[Check]:
         if ray.is_initialized():
             yield _checked("storage seen by every node", lambda: _seen_by_all(launch.storage))
         yield from _steps(study, settings)
+    if settings.pack:
+        yield _checked("trials a GPU", lambda: str(pack(study, launch.storage, launch.resources)))
 
 
 def _steps(study: Study, settings: CheckSettings) -> Iterator[Check]:
@@ -147,8 +153,8 @@ def _tracked(uri: str) -> str:
 
 
 def _searchable(study: Study, launch: StudySettings) -> str:
-    database = launch.storage / "studies" / study.name / "optuna.journal"
-    if not database.exists():
+    database = search_database(launch, study.name)
+    if isinstance(database, Path) and not database.exists():
         return f"{database} will be made"
     store = prism_ray.store.open(launch.store)
     return f"{StudySearcher(study, database, store.digest).n_complete} different settings have an outcome"

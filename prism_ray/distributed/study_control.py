@@ -14,6 +14,7 @@ from prism_ray.distributed.driver import DRIVER_NAME
 from prism_ray.distributed.failures import forget_failure
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.launch_note import LaunchNote, copy_of_study, read_launch
+from prism_ray.distributed.packing import AUTO, pack
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.stop_request import clear_stop, request_stop
 from prism_ray.distributed.study_status import StudyStatus, living_holder, study_status
@@ -48,7 +49,8 @@ def resumed_launch(storage: Path, name: str, tracking_uri: str | None = None, **
         storage: folder of the workspace.
         name: of the study.
         tracking_uri: MLflow store instead of the launch's.
-        changes: other settings of `StudySettings` that replace those of the launch, or of its `TrialResources`.
+        changes: other settings of `StudySettings` that replace those of the launch, or of its `TrialResources`, where
+            `gpus_per_worker` may be `auto`.
 
     Raises:
         InputError: the study was never run here, its store holds other data now, or its copy cannot be read.
@@ -58,12 +60,12 @@ def resumed_launch(storage: Path, name: str, tracking_uri: str | None = None, **
     if not copy.is_file() or copy.read_text(encoding="utf-8") != note.study_text:
         write_whole(copy, note.study_text)
     study = load_study(copy, smoke=note.smoke, overrides=note.overrides)
-    resources = {**note.resources, **{key: changes.pop(key) for key in note.resources if key in changes}}
+    resources, remarks = _resources(study, storage, note, changes)
     settings = StudySettings(
         store=Path(note.store),
         storage=storage,
         tracking_uri=with_credentials(note.tracking_uri, tracking_uri),
-        resources=TrialResources(**resources),
+        resources=resources,
         max_concurrent=note.max_concurrent,
         address=note.address,
         loading=note.loading,  # type: ignore[arg-type]  # checked where the launch begins
@@ -73,7 +75,18 @@ def resumed_launch(storage: Path, name: str, tracking_uri: str | None = None, **
     settings = replace(settings, **changes)
     _refuse_hidden_database(storage, note, settings)
     _refuse_other_data(note, settings)
-    return Resumed(study, settings, tuple(_what_changed(note, copy)))
+    return Resumed(study, settings, (*_what_changed(note, copy), *remarks))
+
+
+def _resources(
+    study: Study, storage: Path, note: LaunchNote, changes: dict[str, Any]
+) -> tuple[TrialResources, tuple[str, ...]]:
+    """What each trial takes: as in the launch, but for what `changes` has of it, which is taken out of them."""
+    asked = {**note.resources, **{key: changes.pop(key) for key in note.resources if key in changes}}
+    if asked["gpus_per_worker"] != AUTO:
+        return TrialResources(**asked), ()
+    packing = pack(study, storage, TrialResources(**{**asked, "gpus_per_worker": 0.0}))
+    return packing.each, (str(packing),)
 
 
 def _refuse_hidden_database(storage: Path, note: LaunchNote, settings: StudySettings) -> None:

@@ -12,7 +12,8 @@ from prism_ray.distributed.driver import only_driver
 from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
 from prism_ray.distributed.launch_checks import check_launch
 from prism_ray.distributed.networks import network_lines
-from prism_ray.distributed.plan import PlanSettings, plan_study
+from prism_ray.distributed.plan import plan_study
+from prism_ray.distributed.plan_costs import PlanSettings
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.stop_request import clear_stop, signals_stop
 from prism_ray.distributed.study_ablation import run_ablation

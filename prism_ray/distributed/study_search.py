@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from prism_ray.config import RunConfig
-from prism_ray.distributed.launch import Launch, StudyOutcome, TaskMaker
+from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
 from prism_ray.distributed.pruning import Pruning
 from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.study_ablation import run_fixed
 from prism_ray.distributed.trial import TrialTask
 from prism_ray.distributed.warm_start import warm_starts
+from prism_ray.distributed.workspace import TRIALS_NAME
 from prism_ray.study.designs import WARM_ARM, proposed_trial
 from prism_ray.study.finalists import choose_finalists, finalist_trials
 from prism_ray.study.search_spec import Search
@@ -68,7 +69,7 @@ def run_search(launch: Launch) -> StudyOutcome:
     )
     proposed = _proposed(source, searcher)
     launch.track_finished(proposed)
-    outcome = launch.outcome(proposed, n_found, failed)
+    outcome = launch.outcome(proposed, n_found, failed, n_planned=study.n_trials)
     n_ended = outcome.n_finished + outcome.n_pruned + len(outcome.failures)
     if search.finalists is None or outcome.stop is not None or n_ended < len(proposed):
         return outcome
@@ -81,7 +82,7 @@ def _run_finalists(launch: Launch, searcher: StudySearcher, proposed: Sequence[T
     chosen = choose_finalists(study, searcher.outcomes())
     trials = finalist_trials(study, chosen)
     arms = tuple(dict.fromkeys(trial.arm for trial in trials))
-    launch.tracker.open_study(replace(launch.header, arms=arms), {})
+    launch.tracker.open_study(replace(launch.header, arms=arms, n_trials=len(proposed) + len(trials)), {})
     launch.progress.remark(
         f"finalists: {len(chosen)} of {len(searcher.outcomes())} complete proposals and the baseline, "
         f"{len(trials)} trials"
@@ -91,7 +92,7 @@ def _run_finalists(launch: Launch, searcher: StudySearcher, proposed: Sequence[T
 
 def _warm_start(launch: Launch, searcher: StudySearcher) -> None:
     study = launch.study
-    folder = launch.settings.storage / "trials"
+    folder = launch.settings.storage / TRIALS_NAME
     known = searcher.warm_start(warm_starts(study, folder, launch.maker.data_digest))
     tasks = [launch.maker.make(proposed_trial(study, values, WARM_ARM)) for values in known]
     launch.track_finished(tasks)
@@ -106,14 +107,18 @@ def _pruning(launch: Launch, searcher: StudySearcher) -> Pruning | None:
     return Pruning(name, rule, launch.study.objective, launch.folder / "rungs" / name)
 
 
+def search_database(settings: StudySettings, study: str) -> str | Path:
+    """Where the proposals of a study are: the database that was asked for, or a journal in the study's folder."""
+    return settings.search_database or settings.study_folder(study) / JOURNAL_NAME
+
+
 def _database(launch: Launch) -> str | Path:
-    """Where the searcher's database is."""
-    if launch.settings.search_database is not None:
-        return launch.settings.search_database
-    journal = launch.folder / JOURNAL_NAME
-    # This is the only driver: a lock that is there was left by one that was killed, and Optuna would wait for it.
-    Path(f"{journal}{LOCK_SUFFIX}").unlink(missing_ok=True)
-    return journal
+    """The searcher's database, for the only driver of the study."""
+    database = search_database(launch.settings, launch.study.name)
+    if isinstance(database, Path):
+        # This is the only driver: a lock that is there was left by one that was killed, and Optuna would wait for it.
+        Path(f"{database}{LOCK_SUFFIX}").unlink(missing_ok=True)
+    return database
 
 
 def _proposed(source: ProposedTasks, searcher: StudySearcher) -> list[TrialTask]:
@@ -129,6 +134,7 @@ def _extremes(study: Study) -> list[RunConfig]:
 def _together(proposals: StudyOutcome, finalists: StudyOutcome) -> StudyOutcome:
     return replace(
         proposals,
+        n_trials=proposals.n_trials + finalists.n_trials,
         n_found=proposals.n_found + finalists.n_found,
         n_finished=proposals.n_finished + finalists.n_finished,
         failures={**proposals.failures, **finalists.failures},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import ray.train
@@ -17,6 +19,8 @@ from prism_ray.distributed.claim import claim_trial
 from prism_ray.distributed.failures import ProcessDiedError, forget_failure, note_failure, read_failure, would_repeat
 from prism_ray.distributed.loading import stream_plan
 from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.retries import RetryPolicy
+from prism_ray.distributed.stop_request import StopWatch
 from prism_ray.distributed.streaming import StreamError, steps_dataset
 from prism_ray.distributed.trial import TrialTask, raise_if_pruned, run_trial, taken_over, task_label
 from prism_ray.errors import TrainingError
@@ -28,8 +32,6 @@ from prism_ray.training.reporter import Placement, RunStoppedError
 
 _STEPS = "steps"
 """Name of the pipeline among Ray Train's data sets."""
-_RESTARTS = 2
-"""Times that a worker group is started again after a worker died; it goes on from the last checkpoint."""
 _DELIVERY_S = 20.0
 """Longest that a worker waits at its end for the tracker; what is not delivered by then is in the trial's journal."""
 _STEPS_A_QUESTION = 10
@@ -64,6 +66,28 @@ class PreemptionNotice:
         # Ray answers when all workers have asked: too slow to ask after every step.
         self._told = self._n_asked % _STEPS_A_QUESTION == 0 and self._ask() is not None
         return self._told
+
+
+class Pauses(ray.train.UserCallback):  # type: ignore[misc]  # Ray publishes no types
+    """Keeps Ray Train from starting workers again at once: it calls this, and waits, where workers ended by an error.
+
+    Args:
+        retry: how long to wait, by the number of such ends.
+        study_folder: where a request to stop would be, which ends the pause; None where nobody can ask.
+    """
+
+    def __init__(self, retry: RetryPolicy, study_folder: Path | None) -> None:
+        self._retry = retry
+        self._stop = None if study_folder is None else StopWatch(study_folder)
+        self._n_ended = 0
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        """Wait; less where the study is told to stop."""
+        self._n_ended += 1
+        left_s = self._retry.wait_s(self._n_ended)
+        while left_s > 0 and (self._stop is None or self._stop() is None):
+            time.sleep(min(1.0, left_s))
+            left_s -= 1.0
 
 
 def _worker(settings: dict[str, Any]) -> None:
@@ -116,7 +140,8 @@ class _InTurn(ray.train.DataConfig):  # type: ignore[misc]  # Ray publishes no t
 def train_on_workers(task: TrialTask) -> TrialRecord:
     """Train a trial by Ray Train on its workers; needs a running cluster.
 
-    A worker that dies is started again with the others, from the last checkpoint.
+    A worker that dies is started again with the others, from the last checkpoint, as often and after such pauses as
+    the task's retry policy says.
 
     Raises:
         RunStoppedError: its search stopped it, now or before.
@@ -148,7 +173,8 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
         run_config=ray.train.RunConfig(
             name=task.trial_id,
             storage_path=str(scratch),
-            failure_config=ray.train.FailureConfig(max_failures=_RESTARTS),
+            callbacks=[Pauses(task.retry, task.study_folder)],
+            failure_config=ray.train.FailureConfig(max_failures=task.retry.retries),
         ),
         datasets={_STEPS: _Pipeline(task)} if has_pipeline(task) else None,
         dataset_config=_InTurn(),

@@ -23,6 +23,7 @@ from prism_ray.distributed.projections import bytes_to_read
 from prism_ray.distributed.pruning import Pruned, Pruning, write_pruned
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.retries import RetryPolicy
+from prism_ray.errors import WorkerLostError
 from prism_ray.splits import Split
 from prism_ray.store import Store
 from prism_ray.study.identity import RESULTS_VERSION, trial_id
@@ -213,6 +214,7 @@ def _attempted(task: TrialTask) -> Iterator[None]:
 
     Raises:
         ProcessDiedError: it died too often in this launch.
+        WorkerLostError: another worker of the trial died.
     """
     folder = task.folder
     how: Ending = "failed"
@@ -233,6 +235,9 @@ def _attempted(task: TrialTask) -> Iterator[None]:
         raise
     except (RunInterruptedError, KeyboardInterrupt, SystemExit):
         how = "interrupted"
+        raise
+    except WorkerLostError:
+        how = "died"  # as a process that was killed: no failure of the trial
         raise
     except Exception as problem:
         note_failure(folder, task.trial_id, problem)

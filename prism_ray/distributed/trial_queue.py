@@ -138,9 +138,12 @@ class TrialQueue(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """A proposal to run now, None where there is none yet, or `FINISHED`."""
-        if self._is_told_to_end or self._stopped():
+        if self._is_over():
             return str(Searcher.FINISHED)
-        handed = self._again() or self._new(trial_id)
+        handed = self._again()
+        if handed is None and self._is_over():
+            return str(Searcher.FINISHED)  # one that died too often was a failure too many
+        handed = handed or self._new(trial_id)
         if handed is None:
             # One that runs may die and be handed out again.
             busy = self._running or self._died
@@ -184,6 +187,9 @@ class TrialQueue(Searcher):  # type: ignore[misc]
     def save(self, checkpoint_path: str) -> None:
         """Write what Tune asks for; nothing is ever read back, since the trials' folders hold the truth."""
         Path(checkpoint_path).write_text("{}")
+
+    def _is_over(self) -> bool:
+        return self._is_told_to_end or self._stopped()
 
     def _new(self, trial_id: str) -> _Handed | None:
         if self._is_exhausted:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from prism_ray.config import RunConfig
+from prism_ray.distributed.launch_note import TrialNote, launched_studies, read_launch
+from prism_ray.distributed.pruning import PRUNED_NAME
+from prism_ray.distributed.workspace import TRIALS_NAME, trial_folder
 from prism_ray.study.identity import trial_id
 from prism_ray.training.record import RESULT_NAME, TrialRecord, read_record
 
-_LAUNCH_NAME = "launch.json"
-_MORE_TRIALS_NAME = "trials.jsonl"
 _MOST_RECORDS = 40
 """Records that are read to learn what a step takes: some of each kind, not all of thousands."""
 
 
 def finished_among(storage: Path, identities: Iterable[str]) -> set[str]:
     """Those of some trials that have a record."""
-    trials = storage / "trials"
-    try:
-        there = {entry.name for entry in trials.iterdir()}
-    except FileNotFoundError:
-        return set()
-    return {identity for identity in there.intersection(identities) if (trials / identity / RESULT_NAME).is_file()}
+    there = _folders(storage).intersection(identities)
+    return {identity for identity in there if (trial_folder(storage, identity) / RESULT_NAME).is_file()}
+
+
+def pruned_among(storage: Path, identities: Iterable[str]) -> set[str]:
+    """Those of some proposals that their search has stopped, and that nobody has finished since."""
+    there = _folders(storage).intersection(identities) - finished_among(storage, identities)
+    return {identity for identity in there if (trial_folder(storage, identity) / PRUNED_NAME).is_file()}
 
 
 def records_like(storage: Path, configs: Sequence[RunConfig], digest: str) -> list[TrialRecord]:
@@ -35,25 +37,21 @@ def records_like(storage: Path, configs: Sequence[RunConfig], digest: str) -> li
     every = max(1, len(configs) // _MOST_RECORDS)
     identities = [trial_id(config, digest) for config in configs[::every]]
     finished = finished_among(storage, identities)
-    found = (read_record(storage / "trials" / identity) for identity in identities if identity in finished)
+    found = (read_record(trial_folder(storage, identity)) for identity in identities if identity in finished)
     return [record for record in found if record is not None]
 
 
-def trials_of_other_studies(storage: Path, study: str) -> tuple[set[str], set[str]]:
-    """Trials that launches of other studies of the workspace contain, and those of the study's own launches."""
-    elsewhere: set[str] = set()
-    here: set[str] = set()
-    for note in storage.glob(f"studies/*/{_LAUNCH_NAME}"):
-        (here if note.parent.name == study else elsewhere).update(_trials(note.parent))
-    return elsewhere, here
+def noted_trials(storage: Path) -> dict[str, tuple[TrialNote, ...]]:
+    """Trials of the last launch of each study of the workspace, by the study's name.
+
+    Raises:
+        InputError: the note of a launch is damaged.
+    """
+    return {name: read_launch(storage, name).trials for name in launched_studies(storage)}
 
 
-def _trials(folder: Path) -> set[str]:
-    """Identities of the trials that a study's last launch noted: those known at its start, and later proposals."""
-    notes = json.loads((folder / _LAUNCH_NAME).read_text(encoding="utf-8"))["trials"]
-    more = folder / _MORE_TRIALS_NAME
-    if more.is_file():
-        lines = more.read_text(encoding="utf-8").splitlines()
-        # A driver that was killed may leave the last line cut.
-        notes = [*notes, *(json.loads(line) for line in lines if line.endswith("]"))]
-    return {note[0] for note in notes}
+def _folders(storage: Path) -> set[str]:
+    try:
+        return {entry.name for entry in (storage / TRIALS_NAME).iterdir()}
+    except FileNotFoundError:
+        return set()

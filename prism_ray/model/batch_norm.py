@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from prism_ray.model.exchange import sum_in_place
+
 
 class SyncBatchNorm1d(nn.BatchNorm1d):
     """`nn.BatchNorm1d` over all workers: 2 workers with 4 genes normalise as 1 worker with 8.
@@ -57,11 +59,11 @@ class _SumOverWorkers(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, local: Tensor) -> Tensor:
         total = local.clone()
-        dist.all_reduce(total)
+        sum_in_place(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.contiguous().clone()
-        dist.all_reduce(total)
+        sum_in_place(total)
         return total

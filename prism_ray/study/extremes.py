@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from prism_ray.config import RunConfig
+from prism_ray.config import RunConfig, patched
 from prism_ray.errors import ConfigError
 from prism_ray.study.spec import Study
 from prism_ray.workload import step_multiply_adds
@@ -14,13 +14,33 @@ from prism_ray.workload import step_multiply_adds
 def extreme_configs(study: Study) -> tuple[RunConfig, RunConfig]:
     """Settings of the trials with the fewest and with the most multiply-adds a step; equal where all have the same.
 
-    Of a search, settings that its domains allow: each is set to the end of its domain that costs least or most, in
-    turn, which finds the extremes because every setting makes a step dearer or cheaper whatever the others are.
+    Of a search its proposals, its finalists and the baseline beside them.
     """
     if study.search is not None:
-        return _proposal(study, min), _proposal(study, max)
+        configs = [*proposal_extremes(study), *finalist_extremes(study)]
+        return min(configs, key=step_multiply_adds), max(configs, key=step_multiply_adds)
     configs = [study.with_place(arm.config, study.seeds[0], study.folds[0], study.cell_types[0]) for arm in study.arms]
     return min(configs, key=step_multiply_adds), max(configs, key=step_multiply_adds)
+
+
+def proposal_extremes(study: Study) -> tuple[RunConfig, RunConfig]:
+    """Settings of a search's cheapest and dearest proposal.
+
+    Each setting is set to the end of its domain that costs least or most, in turn, which finds the extremes because
+    every setting makes a step dearer or cheaper whatever the others are.
+    """
+    return _proposal(study, min), _proposal(study, max)
+
+
+def finalist_extremes(study: Study) -> tuple[RunConfig, ...]:
+    """Settings of a search's baseline, cheapest and dearest finalist as they are trained again; none without any."""
+    assert study.search is not None
+    finalists = study.search.finalists
+    if finalists is None:
+        return ()
+    where = f"{study.path}: search.finalists.patch"
+    configs = (study.config_at(study.baseline), *proposal_extremes(study))
+    return tuple(patched(config, finalists.patch, where) for config in configs)
 
 
 def _proposal(study: Study, choose: Callable[..., RunConfig]) -> RunConfig:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from prism_ray.tracking.host_metrics import system_metrics
     from prism_ray.tracking.journal import JOURNAL_NAME, replay
     from prism_ray.tracking.mlflow_tracker import MlflowTracker
-    from prism_ray.tracking.predictions import fetch_predictions
+    from prism_ray.tracking.predictions import fetch_predictions, fetch_state_weights
 
 _LOADED_AT_FIRST_USE = {
     "Delivered": "deliveries",
@@ -46,6 +46,7 @@ _LOADED_AT_FIRST_USE = {
     "StudyRun": "fetch",
     "deliver_journals": "deliveries",
     "fetch_predictions": "predictions",
+    "fetch_state_weights": "predictions",
     "fetch_study": "fetch",
     "fetch_trials": "fetch",
     "journals_of": "deliveries",
@@ -74,6 +75,7 @@ __all__ = [
     "default_tracking_uri",
     "deliver_journals",
     "fetch_predictions",
+    "fetch_state_weights",
     "fetch_study",
     "fetch_trials",
     "is_redacted",

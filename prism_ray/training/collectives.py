@@ -1,4 +1,7 @@
-"""What the workers of a run tell each other; with one worker nothing is sent."""
+"""What the workers of a run tell each other; with one worker nothing is sent.
+
+All raise a `WorkerLostError` where another worker is gone.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import torch.distributed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from prism_ray.model.exchange import exchanging, sum_in_place
 from prism_ray.training.reporter import Placement
 
 
@@ -20,7 +24,7 @@ def sum_over_workers(values: Tensor, placement: Placement) -> Tensor:
     if placement.n_workers == 1:
         return values
     values = values.clone()
-    torch.distributed.all_reduce(values)
+    sum_in_place(values)
     return values
 
 
@@ -65,20 +69,22 @@ def take_from_first(model: nn.Module, placement: Placement) -> None:
     """
     if placement.n_workers == 1:
         return
-    for values in model.state_dict().values():
-        torch.distributed.broadcast(values, src=0)
+    with exchanging():
+        for values in model.state_dict().values():
+            torch.distributed.broadcast(values, src=0)
 
 
 def gather_rows(values: NDArray[np.float32], n_rows: int, placement: Placement) -> NDArray[np.float32]:
-    """(n_rows,) values of all workers, put back in order: worker r holds the rows `share_of_rows` gives it."""
+    """(n_rows, ...) values of all workers, put back in order: worker r holds the rows `share_of_rows` gives it."""
     if placement.n_workers == 1:
         return values
     n_each = len(range(n_rows)[share_of_rows(n_rows, 0, placement.n_workers)])
     # Collectives need equal shapes; what pads a short shard is cut off again below.
-    mine = torch.zeros(n_each, dtype=torch.float32, device=placement.device)
+    mine = torch.zeros((n_each, *values.shape[1:]), dtype=torch.float32, device=placement.device)
     mine[: len(values)] = torch.from_numpy(values)
     parts = [torch.empty_like(mine) for _ in range(placement.n_workers)]
-    torch.distributed.all_gather(parts, mine)
+    with exchanging():
+        torch.distributed.all_gather(parts, mine)
     together: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
     return together[:n_rows]
 

@@ -55,7 +55,7 @@ FLAGS: dict[str, set[str]] = {
     "retry": {"--failed", *LAUNCH},
     "cancel": {"--storage", "--tracking-uri", "--wait"},
     "sync": {"--storage", "--tracking-uri"},
-    "report": {"--storage", "--tracking-uri", "--out", "--against", "--mixed"},
+    "report": {"--storage", "--tracking-uri", "--out", "--against", "--mixed", "--format"},
     # Which of a study's models is wanted is said here, as for predictions; the study says what is best.
     "promote": {"--champion", "--cell-type", "--fold", "--model-name", "--store", "--storage", "--tracking-uri"},
     "ui": {"--storage", "--tracking-uri", "--host", "--port", "--expose"},

@@ -5,25 +5,31 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from prism_ray.cli import main
 from prism_ray.config import RunConfig
+from prism_ray.distributed import gpus
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudySettings
-from prism_ray.distributed.plan import PlanSettings, plan_study
+from prism_ray.distributed.launch_note import TrialNote, write_launch
+from prism_ray.distributed.plan import plan_study
+from prism_ray.distributed.plan_costs import PlanSettings
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.step_costs import read_probes
 from prism_ray.distributed.study_check import CheckSettings, check_study
-from prism_ray.errors import TrainingError
+from prism_ray.distributed.workspace_trials import finished_among, noted_trials
+from prism_ray.errors import InputError, TrainingError
 from prism_ray.study.designs import expand
 from prism_ray.study.load import load_study
 from prism_ray.study.spec import Study
 from prism_ray.training.step_probe import MeasuredStep
+from tests.distributed.workspaces import NOTE, recorded
 from tests.store.factory import Recipe, make_store
-from tests.study.texts import ABLATION, SEARCH, changed
+from tests.study.texts import ABLATION, EVALUATION, SEARCH, changed
 
 SMALL = ("  model.d_model: 16\n", "  model.d_model: 16\n  data.window_bp: 200\n  training.n_steps: 100\n")
 
@@ -35,7 +41,7 @@ def study(tmp_path: Path) -> Study:
     return load_study(tmp_path / "asked.yaml")
 
 
-def recorded(config: RunConfig, store: Path, each: TrialResources) -> MeasuredStep:
+def recorded_step(config: RunConfig, store: Path, each: TrialResources) -> MeasuredStep:
     return MeasuredStep(0.1 * (1 + config.model.n_states), 0.001, 2**28, 2**34, "cpu")
 
 
@@ -46,7 +52,7 @@ def check_settings(folder: Path) -> CheckSettings:
         tracking_uri=f"sqlite:///{folder}/results/mlflow.db",
         backend=InProcessBackend(),
     )
-    return CheckSettings(launch, measure=recorded)
+    return CheckSettings(launch, measure=recorded_step)
 
 
 def test_a_plan_counts_what_is_finished_and_what_others_did(study: Study, tmp_path: Path) -> None:
@@ -57,18 +63,20 @@ def test_a_plan_counts_what_is_finished_and_what_others_did(study: Study, tmp_pa
     settings = PlanSettings(tmp_path / "store", tmp_path / "results")
     assert plan_study(study, settings).n_left == study.n_trials == 6
     for name, of in (("asked", ids[:1]), ("other", ids[:2])):
-        folder = tmp_path / "results" / "studies" / name
-        folder.mkdir(parents=True)
-        (folder / "launch.json").write_text(json.dumps({"trials": [[one, "label", 100] for one in of]}))
-    from prism_ray.distributed.workspace_trials import finished_among, trials_of_other_studies
-
+        notes = tuple(TrialNote(one, f"n0 seed {number} fold_1", 100) for number, one in enumerate(of))
+        write_launch(settings.storage, replace(NOTE, study=name, trials=notes))
     for one in ids[:2]:
         (tmp_path / "results" / "trials" / one).mkdir(parents=True)
     assert finished_among(tmp_path / "results", ids) == set()
-    for one in ids[:2]:
-        (tmp_path / "results" / "trials" / one / "result.json").write_text("{}")
-    assert finished_among(tmp_path / "results", ids) == set(ids[:2])
-    assert trials_of_other_studies(tmp_path / "results", "asked") == (set(ids[:2]), set(ids[:1]))
+    assert {name: len(trials) for name, trials in noted_trials(settings.storage).items()} == {"asked": 1, "other": 2}
+    for one, trial in list(zip(ids, expand(study), strict=True))[:2]:
+        recorded(settings.storage, one, digest, trial.config, train_s=100.0)
+    assert finished_among(settings.storage, ids) == set(ids[:2])
+    plan = plan_study(study, settings)
+    assert (plan.n_finished, plan.n_left, plan.n_linked) == (2, 4, 1)
+    (settings.storage / "studies" / "other" / "launch.json").write_text("{}")
+    with pytest.raises(InputError, match=r"other/launch\.json: cannot be read"):
+        plan_study(study, settings)
 
 
 def test_check_measures_and_the_plan_knows(study: Study, tmp_path: Path) -> None:
@@ -112,6 +120,129 @@ def test_a_search_lies_between_its_smallest_and_largest_proposal(tmp_path: Path)
     plan = plan_study(load_study(tmp_path / "asked.yaml"), PlanSettings(tmp_path / "store", tmp_path / "results"))
     assert (plan.n_trials, plan.n_left) == (12, 12)
     assert [(row.name, row.n_states) for row in plan.rows] == [("smallest proposal", 0), ("largest proposal", 8)]
+
+
+FINALISTS = "  n_trials: 12\n  finalists: {k: 2, seeds: [2, 22, 222], patch: {training.n_steps: 200}}\n"
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Study:
+    """Proposals of 100 steps, and the two best of them trained again for 200 over three seeds, with the baseline."""
+    make_store(tmp_path / "store", Recipe(window_bp=200))
+    baseline = "kind: search\nbaseline: {data.window_bp: 200, model.d_model: 16, training.n_steps: 100}\n"
+    text = changed(SEARCH, ("  n_trials: 12\n", FINALISTS), ("kind: search\n", baseline))
+    (tmp_path / "asked.yaml").write_text(text)
+    return load_study(tmp_path / "asked.yaml")
+
+
+def test_a_plan_counts_the_finalists_of_a_search(search: Study, tmp_path: Path) -> None:
+    settings = PlanSettings(tmp_path / "store", tmp_path / "results")
+    assert all(check.ok for check in check_study(search, check_settings(tmp_path)))
+    plan = plan_study(search, settings)
+    assert (plan.n_trials, plan.n_left, plan.n_finished) == (12 + 9, 21, 0)
+    assert [(row.name, row.n_trials) for row in plan.rows] == [
+        ("smallest proposal", 0),
+        ("largest proposal", 0),
+        ("baseline", 3),
+        ("smallest finalist", 0),
+        ("largest finalist", 0),
+    ]
+    row = {row.name: row.trial_s for row in plan.rows}
+    # Twice the steps, and twice the validations between them; the test comes once.
+    assert row["largest finalist"] == pytest.approx(2 * row["largest proposal"] - 6 * 0.001)
+    most = 12 * row["largest proposal"] + 3 * row["baseline"] + 6 * row["largest finalist"]
+    least = 12 * row["smallest proposal"] + 3 * row["baseline"] + 6 * row["smallest finalist"]
+    assert plan.hours == pytest.approx(most / 3600)
+    assert plan.hours_least == pytest.approx(least / 3600)
+    labels = ["proposal-a seed 2 fold_1", "proposal-b seed 2 fold_1", "proposal-c seed 2 fold_1"]
+    labels += ["baseline seed 2 fold_1", "finalist-a seed 2 fold_1", "finalist-a seed 22 fold_1"]
+    notes = tuple(TrialNote(f"t{number}", label, 100) for number, label in enumerate(labels))
+    write_launch(settings.storage, replace(NOTE, study="asked", trials=notes))
+    for ended, name in (("t0", "result.json"), ("t1", "pruned.json"), ("t3", "result.json"), ("t4", "result.json")):
+        folder = settings.storage / "trials" / ended
+        folder.mkdir(parents=True)
+        (folder / name).write_text("{}")
+    plan = plan_study(search, settings)
+    assert (plan.n_finished, plan.n_left) == (2 + 2, 17), "a proposal that was pruned has ended"
+    assert plan.rows[2].n_left == 2
+    most = 10 * row["largest proposal"] + 2 * row["baseline"] + 5 * row["largest finalist"]
+    assert plan.hours == pytest.approx(most / 3600)
+
+
+def test_an_evaluation_costs_its_genes_and_no_training(tmp_path: Path) -> None:
+    make_store(tmp_path / "store", Recipe(window_bp=200))
+    small = "  model.d_model: 16\n  data.window_bp: 200\n  training.n_steps: 100\n"
+    cut = ("evaluation.window_bp: 500", "evaluation.window_bp: 100")
+    models = ("models:\n", f"baseline:\n{small}models:\n")
+    (tmp_path / "asked.yaml").write_text(changed(EVALUATION, cut, models))
+    study = load_study(tmp_path / "asked.yaml")
+    assert all(check.ok for check in check_study(study, check_settings(tmp_path)))
+    plan = plan_study(study, PlanSettings(tmp_path / "store", tmp_path / "results"))
+    row = {row.name: row.trial_s for row in plan.rows}
+    assert row["n0__intact"] == pytest.approx(100 * 0.1 + 606 * 0.001)
+    assert row["n2__intact"] == pytest.approx(100 * 0.3 + 606 * 0.001)
+    evaluations = [name for name in row if not name.endswith("__intact")]
+    assert len(evaluations) == 5
+    assert all(row[name] == pytest.approx(12 * 0.001) for name in evaluations), "six genes of validation, six of test"
+    assert plan.n_evaluations == 2 * 5
+    trained = row["n0__intact"] + row["n2__intact"]
+    assert plan.hours == pytest.approx(2 * (trained + 5 * 12 * 0.001) / 3600)
+
+
+GIB = 2**30
+
+
+def on_gpu(config: RunConfig, store: Path, each: TrialResources) -> MeasuredStep:
+    """A recorded step of a trial that had all of a GPU; the largest takes 20 GiB."""
+    assert each.gpus_per_worker == 1.0
+    return MeasuredStep(0.1, 0.001, 20 * GIB if config.model.n_states == 4 else GIB, 80 * GIB, "NVIDIA H100")
+
+
+def test_trials_share_a_gpu_by_what_the_largest_was_measured_to_take(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "no_cuda", lambda: None)
+    argv = ["plan", str(study.path), "--store", str(tmp_path / "store"), "--storage", str(tmp_path / "results")]
+    argv += ["--gpus-per-worker", "auto"]
+    assert main(argv) == 2
+    assert "no step of the largest trial is in" in capsys.readouterr().err
+    launch = replace(check_settings(tmp_path).launch, resources=TrialResources(gpus_per_worker=1.0))
+    checks = list(check_study(study, CheckSettings(launch, pack=True, measure=on_gpu)))
+    said = "the largest took 20 GiB of the 80 GiB of NVIDIA H100, and gets 24.6 GiB with its margin"
+    assert [check.faults for check in checks if not check.ok] == []
+    assert (checks[-1].name, checks[-1].detail) == ("trials a GPU", f"3 trials a GPU: {said}")
+
+    assert main(argv) == 0
+    shown = capsys.readouterr().out
+    assert f"packing    3 trials a GPU: {said}" in shown
+    assert "at once    3 trials, on one GPU" in shown
+    assert "at most" in shown
+    assert main([*argv, "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    # Six trials of 10.6 s: one after another where sharing gains nothing, or all three of a GPU as if alone.
+    assert written["hours"] == pytest.approx(3 * written["hours_least"])
+    assert written["hours"] == pytest.approx(6 * 10.606 / 3600)
+    assert written["packing"] == said
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--workers", "2"], "2 workers a trial, and NCCL wants a GPU of its own for each"),
+        ([], "no step of the largest trial is in"),
+    ],
+)
+def test_a_part_of_a_gpu_that_nothing_says_is_refused_before_anything_starts(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], said: str
+) -> None:
+    for command in ("run", "plan"):
+        argv = [command, str(study.path), "--store", str(tmp_path / "store"), "--storage", str(tmp_path / "results")]
+        assert main([*argv, "--gpus-per-worker", "auto", *flags]) == 2
+        refused = capsys.readouterr().err
+        assert f"--gpus-per-worker auto: {said}" in refused
+        assert not (tmp_path / "results").exists()
+    assert main(["check", *argv[1:], "--gpus-per-worker", "auto"]) == 2
+    assert "--gpus-per-worker: 1 is asked for, and there is no CUDA here" in capsys.readouterr().out
 
 
 def test_plan_prints_a_table_or_json_and_writes_nothing(

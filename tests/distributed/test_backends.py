@@ -244,8 +244,8 @@ def test_a_cap_on_failures_ends_the_launch(make_study: MakeStudy, settings: Stud
     )
     told = Told()
     outcome = run_study(study, there, told)
-    assert len(told.labels("failed")) >= 2
-    assert outcome.n_left == 6 - len(outcome.failures) > 0
+    assert len(told.labels("started")) == len(told.labels("failed")) == 2, "none is started after the second failure"
+    assert (outcome.n_left, len(outcome.failures)) == (4, 2)
     assert (outcome.exit_code, outcome.status) == (1, "KILLED")
     assert outcome.stop is not None
     assert "budget.max_failures is 2" in outcome.stop.reason

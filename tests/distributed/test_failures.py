@@ -17,7 +17,7 @@ from prism_ray.distributed.failures import (
     read_failure,
     would_repeat,
 )
-from prism_ray.errors import CheckpointError, ConfigError, StoreError, TrainingError
+from prism_ray.errors import CheckpointError, ConfigError, StoreError, TrainingError, WorkerLostError
 
 
 @pytest.mark.parametrize("problem", [TrainingError("nan"), ValueError("bug"), KeyError("bug"), RuntimeError("cuda")])
@@ -35,6 +35,7 @@ def test_a_loss_and_a_bug_would_repeat(problem: Exception) -> None:
         MemoryError(),
         ObjectStoreFullError(),
         ProcessDiedError("three times"),
+        WorkerLostError("connection closed by peer"),
     ],
 )
 def test_what_may_be_mended_would_not(problem: Exception) -> None:

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from prism_ray.config import RunConfig, patched
-from prism_ray.distributed.packing import CONTEXT_BYTES, gpu_fraction, needed_bytes, packed, trials_a_gpu
+from prism_ray.distributed.packing import CONTEXT_BYTES, gpu_fraction, needed_bytes, pack, packed, trials_a_gpu
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.step_costs import PROBES_NAME, StepCost, StepCosts, StepKind, keep_probes, read_probes
 from prism_ray.errors import InputError
+from prism_ray.study.extremes import extreme_configs
+from prism_ray.study.load import load_study
 from prism_ray.workload import step_multiply_adds
+from tests.study.texts import ABLATION
 
 GIB = 2**30
 ON_CPU, ON_GPU = TrialResources(), TrialResources(gpus_per_worker=1.0)
@@ -43,12 +46,25 @@ def test_as_many_as_fit_with_their_margin(peak: int, there: int, k: int) -> None
 def test_a_trial_that_does_not_fit_is_refused() -> None:
     with pytest.raises(InputError, match=r"took 70\.0 GiB, with its margin 84\.6 GiB, and the GPU has 80\.0 GiB"):
         gpu_fraction(70 * GIB, 80 * GIB)
-    with pytest.raises(InputError, match="measured on a CPU"):
-        packed(ON_GPU, cost(RunConfig(), 1.0))
+
+
+def test_the_tightest_of_the_gpus_that_were_measured_decides(tmp_path: Path) -> None:
+    (tmp_path / "asked.yaml").write_text(ABLATION)
+    study = load_study(tmp_path / "asked.yaml")
+    smallest, largest = extreme_configs(study)
+    keep_probes(tmp_path, [cost(largest, 1.0), cost(smallest, 1.0, "H200", 30 * GIB)])
+    with pytest.raises(InputError, match=r"^--gpus-per-worker auto: the largest trial was measured on a CPU alone"):
+        pack(study, tmp_path, ON_CPU)
+    keep_probes(tmp_path, [cost(largest, 1.0, "H200", 8 * GIB), cost(largest, 1.0, "A100", 20 * GIB)])
+    packing = pack(study, tmp_path, ON_CPU)
+    assert trials_a_gpu(packing.each) == 3
+    assert str(packing).startswith("3 trials a GPU: the largest took 20 GiB of the 80 GiB of A100")
+    with pytest.raises(InputError, match=r"no step of the largest trial is in .*probes\.json"):
+        pack(study, tmp_path, TrialResources(micro_batch=2))
 
 
 def test_a_packed_trial_shares_its_gpu_with_as_many() -> None:
-    each = packed(ON_GPU, cost(RunConfig(), 1.0, "NVIDIA H100", 20 * GIB))
+    each = packed(ON_GPU, [cost(RunConfig(), 1.0, "NVIDIA H100", 20 * GIB)]).each
     assert trials_a_gpu(each) == 3
     assert trials_a_gpu(replace(each, n_workers=2)) == trials_a_gpu(ON_CPU) == 0
     assert trials_a_gpu(TrialResources(gpus_per_worker=2.0)) == 0

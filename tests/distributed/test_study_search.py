@@ -12,12 +12,14 @@ import pytest
 from optuna.trial import TrialState
 
 import prism_ray.store
+from prism_ray.distributed import study_search
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.pruning import read_pruned
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.search_storage import open_storage
 from prism_ray.distributed.searcher import StudySearcher
+from prism_ray.distributed.stop_request import request_stop
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.tune import RayBackend
 from prism_ray.study.spec import Study
@@ -219,6 +221,37 @@ def test_two_objectives_and_finalists_of_the_front(make_search: MakeSearch, here
     header = fetch_study(here.tracking_uri, study.name).header
     assert header.second_metric == "cost/n_parameters"
     assert outcome.n_finished == 4 + len(header.arms)
+
+
+def test_a_front_of_fewer_than_k_settings_is_the_whole_study(
+    make_search: MakeSearch, here: StudySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one setting beats the others in both objectives, there is one finalist, and nothing is left to do."""
+    monkeypatch.setattr(study_search, "choose_finalists", lambda study, outcomes: outcomes[:1])
+    study = make_search(n_trials=3, finalists={"k": 2, "seeds": [2]})
+    assert study.n_trials == 3 + 3
+    outcome = run_study(study, here, Told())
+    assert (outcome.n_trials, outcome.n_finished, outcome.n_left, outcome.exit_code) == (5, 5, 0, 0)
+    assert fetch_study(here.tracking_uri, study.name).header.n_trials == 5
+
+
+def test_a_space_of_fewer_settings_than_proposals_is_searched_whole(
+    make_search: MakeSearch, here: StudySettings
+) -> None:
+    study = make_search(n_trials=6, space={"model.d_model": {"choice": [4, 8]}})
+    outcome = run_study(study, here, Told())
+    assert (outcome.n_trials, outcome.n_finished, outcome.n_left, outcome.exit_code) == (2, 2, 0, 0)
+
+
+def test_a_search_that_is_stopped_is_short_of_its_finalists(make_search: MakeSearch, here: StudySettings) -> None:
+    study = make_search(n_trials=3, finalists={"k": 1, "seeds": [2]})
+
+    class Stops(Told):
+        def started(self, label: str) -> None:
+            request_stop(here.study_folder(study.name), "a test wants it")
+
+    outcome = run_study(study, here, Stops())
+    assert (outcome.n_trials, outcome.n_finished, outcome.n_left, outcome.exit_code) == (5, 0, 5, 130)
 
 
 def test_a_warm_start_takes_what_lies_in_the_space(make_search: MakeSearch, here: StudySettings) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import platform
 from pathlib import Path
 
 import pytest
+import torch
 
+import prism_ray.store
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.study_run import run_study
@@ -43,7 +47,9 @@ def test_a_study_on_a_server_with_postgresql(postgres: PostgresServer, simulated
         records = {record.trial_id: record for record in study_records(study, settings).values()}
 
         assert tags_of(parent)["mlflow.note.content"].startswith("**Does it run?**")
+        assert tags_of(parent)["prism.data_digest"] == prism_ray.store.open(simulated_store).digest
         assert artifact(server, parent, "study.yaml") == study.path.read_bytes()
+        assert json.loads(artifact(server, parent, "plan.json"))["n_trials"] == 2
         assert b"Does it run?" in artifact(server, parent, "report/report.html")
         assert {tags_of(run)["prism.trial_id"] for run in children} == records.keys()
         for run in children:
@@ -53,6 +59,10 @@ def test_a_study_on_a_server_with_postgresql(postgres: PostgresServer, simulated
             assert run["info"]["artifact_uri"].startswith("mlflow-artifacts:/")
             assert params_of(run)["model.n_states"] == str(record.config.model.n_states)
             assert metrics_of(run)["test/mse"] == record.metrics["test/mse"]
+            assert metrics_of(run)["cost/read_bytes"] == record.cost["read_bytes"] > 0
+            assert metrics_of(run)["system/system_memory_usage_megabytes"] > 0
+            told = {"prism.device": "cpu", "prism.host": platform.node(), "prism.n_hosts": "1"}
+            assert tags_of(run).items() >= {**told, "prism.version.torch": torch.__version__}.items()
             logged = [(int(entry["step"]), entry["val/mse"]) for entry in record.history() if "val/mse" in entry]
             assert history_of(server, run, "val/mse") == logged
             assert artifacts_of(server, run, "model") == {"model/model.safetensors", "model/config.json"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,15 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from prism_ray.config import RunConfig
 from prism_ray.distributed import train as train_module
-from prism_ray.distributed.attempts import begin_attempt, end_attempt
+from prism_ray.distributed import trial as trial_module
+from prism_ray.distributed.attempts import begin_attempt, end_attempt, read_attempts
 from prism_ray.distributed.failures import FAILURE_NAME, note_failure, read_failure
+from prism_ray.distributed.retries import RetryPolicy
+from prism_ray.distributed.stop_request import request_stop
 from prism_ray.distributed.streaming import StreamError
-from prism_ray.distributed.train import _worker, train_on_workers
+from prism_ray.distributed.train import Pauses, _worker, train_on_workers
 from prism_ray.distributed.trial import TrialTask
-from prism_ray.errors import ConfigError, StoreError, TrainingError
+from prism_ray.errors import ConfigError, StoreError, TrainingError, WorkerLostError
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.reporter import Placement
 
@@ -130,3 +134,52 @@ def test_workers_that_were_told_to_end_are_no_failure(task: TrialTask, monkeypat
     with pytest.raises(RunInterruptedError, match="told to end after step 7 of"):
         train_on_workers(task)
     assert read_failure(task.folder) is None
+
+
+def test_a_lost_worker_is_no_failure_of_the_trial(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(*_: object, **__: object) -> None:
+        raise WorkerLostError("an exchange with the other workers broke off")
+
+    monkeypatch.setattr(trial_module, "_run", lose)
+    for rank in (0, 1):
+        monkeypatch.setattr(
+            train_module, "worker_placement", lambda resources, rank=rank: Placement(rank=rank, n_workers=2)
+        )
+        with pytest.raises(WorkerLostError):
+            _worker({"task": task})  # raises, so that Ray Train starts all workers again
+        assert read_failure(task.folder) is None
+    assert [attempt.how for attempt in read_attempts(task.folder)] == ["died"]
+
+
+def test_workers_start_again_after_ever_longer_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(train_module.time, "sleep", waits.append)
+    pauses = Pauses(RetryPolicy(first_wait_s=0.5, most_wait_s=1.5), None)
+    sums = []
+    for _ in range(4):
+        waits.clear()
+        pauses.after_exception(None, {0: MemoryError()})
+        sums.append(sum(waits))
+    assert sums == [0.5, 1.0, 1.5, 1.5]
+
+    request_stop(tmp_path, "enough")
+    waits.clear()
+    Pauses(RetryPolicy(), tmp_path).after_exception(None, {0: MemoryError()})
+    assert waits == [], "a study that is told to stop does not wait"
+
+
+def test_ray_train_is_given_the_policy_of_the_task(task: TrialTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    class Trainer:
+        def __init__(self, *_: object, run_config: ray.train.RunConfig, **__: object) -> None:
+            given.append(run_config)
+
+        def fit(self) -> None:
+            raise ControllerError(RuntimeError("no resources"))
+
+    monkeypatch.setattr(train_module, "TorchTrainer", Trainer)
+    with pytest.raises(TrainingError):
+        train_on_workers(dataclasses.replace(task, retry=RetryPolicy(retries=7)))
+    assert given[0].failure_config.max_failures == 7
+    assert isinstance(given[0].callbacks[0], Pauses)

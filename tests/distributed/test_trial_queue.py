@@ -186,6 +186,19 @@ def test_caps_ask_the_launch_to_stop(tmp_path: Path, budget: Budget, said: str |
         assert stop.kind == "budget"
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_no_trial_is_handed_out_once_the_last_failure_is_known(tmp_path: Path, dies: bool) -> None:
+    policy = RetryPolicy(retries=0, first_wait_s=0)
+    queue, told, _ = queue_of(tmp_path, "a", "b", retry=policy, stopped=lambda: bool(told.labels("failed")))
+    queue.suggest("1")
+    if dies:
+        queue.on_trial_complete("1", None, error=True)
+    else:
+        queue.on_trial_complete("1", {FAILURE_KEY: "nan"})
+    assert queue.suggest("2") == Searcher.FINISHED
+    assert told.labels("failed") == {"a seed 2 fold_11"}
+
+
 def test_what_is_held_counts_while_it_runs_and_afterwards(tmp_path: Path) -> None:
     queue, _, _ = queue_of(tmp_path, "a", "b")
     queue.suggest("1")

@@ -10,10 +10,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from prism_ray.config import RunConfig
 from prism_ray.distributed.launch_note import LaunchNote, TrialNote, write_launch
 from prism_ray.distributed.lease import Holder
 from prism_ray.distributed.progress_note import ProgressNote
 from prism_ray.distributed.workspace import trial_folder
+from prism_ray.study.identity import RESULTS_VERSION
+from prism_ray.training.record import RECORD_SCHEMA, RESULT_NAME
 
 NOTE = LaunchNote(
     study="tiny",
@@ -56,6 +59,27 @@ def done(storage: Path, number: int, value: float, *, test: float = 0.5, train_s
     """A finished trial with a validation and a test value."""
     metrics = {"val/mse": value, "test/mse": test}
     write(storage, number, "result.json", {"metrics": metrics, "cost": {"train_s": train_s, "n_workers": 1}})
+
+
+def recorded(storage: Path, identity: str, digest: str, config: RunConfig, train_s: float) -> None:
+    """The whole record of a finished trial on one CPU worker."""
+    content = {
+        "schema": RECORD_SCHEMA,
+        "trial_id": identity,
+        "fingerprint": config.fingerprint(),
+        "data_digest": digest,
+        "results_version": RESULTS_VERSION,
+        "config": config.model_dump(mode="json"),
+        "metrics": {"val/mse": 0.5, "test/mse": 0.5, "best_step": 1},
+        "n_parameters": 1,
+        "cost": {"train_s": train_s, "n_workers": 1, "device": "cpu", "host": "here"},
+        "versions": {},
+        "finished": "2026-11-27T00:00:00+00:00",
+        "trained_trial": None,
+    }
+    folder = trial_folder(storage, identity)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RESULT_NAME).write_text(json.dumps(content))
 
 
 def progress(storage: Path, number: int, **changes: Any) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import torch.multiprocessing as mp
 
 from prism_ray.config import RunConfig
 from prism_ray.model import Output, Prism
+from prism_ray.model.batch_norm import SyncBatchNorm1d, _SumOverWorkers
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
 from prism_ray.training.checkpoint import load_state
-from prism_ray.training.collectives import share_of_rows
-from prism_ray.training.evaluate import evaluate_rows
+from prism_ray.training.collectives import gather_rows, share_of_rows, sum_over_workers, take_from_first
+from prism_ray.training.evaluate import evaluate_rows, state_rows
 from prism_ray.training.gradients import GradientStep
 from prism_ray.training.loop import TrainResult, train
 from prism_ray.training.preemption import RunInterruptedError
@@ -59,7 +61,9 @@ def evaluations(setting: Setting, placement: Placement) -> list[dict[str, Any]]:
     for n_rows in ODD_COUNTS:
         rows = split.test[:n_rows]
         metrics, prediction = evaluate_rows(model, source, rows, placement, "adjusted", "test")
-        found.append({"metrics": metrics, "prediction": torch.from_numpy(prediction)})
+        states = state_rows(model, source, rows, placement)
+        tensors = {"prediction": torch.from_numpy(prediction), "states": torch.from_numpy(states)}
+        found.append({"metrics": metrics, **tensors})
     return found
 
 
@@ -112,8 +116,32 @@ def two_workers(rank: int, setting: Setting, meeting: str, folder: str) -> None:
     forward = fail_above(2) if rank == 1 else Prism.forward
     out["short"] = gradients(setting, placement)
     Prism.forward = forward  # type: ignore[method-assign]
+    if rank == 0:
+        out["lost"] = [error_of(exchange) for exchange in lost_exchanges(setting, placement)]
     torch.save(out, f"{folder}/out-{rank}.pt")
-    dist.destroy_process_group()
+    os._exit(0)  # as a process that is killed: the other one is not told
+
+
+def lost_exchanges(setting: Setting, placement: Placement) -> list[Callable[[], object]]:
+    """Everything that a worker sends the others, in the forward and in the backward pass."""
+    config, arrays, _ = setting
+    model = model_of(config, arrays)
+    normalised = SyncBatchNorm1d(2)
+    return [
+        lambda: sum_over_workers(torch.ones(1), placement),
+        lambda: take_from_first(model, placement),
+        lambda: gather_rows(np.ones(2, np.float32), 4, placement),
+        lambda: normalised(torch.ones(2, 2, 3)),
+        lambda: _SumOverWorkers.backward(None, torch.ones(2)),
+    ]
+
+
+def error_of(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except RuntimeError as problem:
+        return type(problem).__name__
+    return "none"
 
 
 def three_workers(rank: int, setting: Setting, meeting: str, folder: str) -> None:
@@ -185,8 +213,13 @@ def test_metrics_do_not_depend_on_the_number_of_workers(two: list[Any], setting:
     three = start(three_workers, 3, setting, tmp_path)
     for found in (*(each["evaluations"] for each in two), *three):
         for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one["prediction"], other["prediction"], rtol=1e-5, atol=1e-6)
+            for name in ("prediction", "states"):
+                torch.testing.assert_close(one[name], other[name], rtol=1e-5, atol=1e-6)
             assert one["metrics"] == pytest.approx(other["metrics"], rel=1e-4, nan_ok=True)
+
+
+def test_a_worker_that_is_gone_is_told_from_a_bug(two: list[Any]) -> None:
+    assert set(two[0]["lost"]) == {"WorkerLostError"}
 
 
 @pytest.mark.parametrize("n_workers", range(1, 6))

@@ -1,0 +1,286 @@
+"""What a plan says, and what the trials of a plan cost. Loads neither Ray nor PyTorch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from prism_ray.config import RunConfig
+from prism_ray.distributed.packing import Packing, trials_a_gpu
+from prism_ray.distributed.projections import bytes_to_read, gene_chroms, projection_bytes, projection_key
+from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.step_costs import Estimate, StepCosts, read_probes
+from prism_ray.distributed.workspace_trials import records_like
+from prism_ray.splits import Split
+from prism_ray.store import Store
+from prism_ray.study.spec import Study
+from prism_ray.training.order import steps_between_validations
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """Where and on how much a study would run.
+
+    Attributes:
+        store: feature store.
+        storage: workspace with what is finished and what was measured.
+        resources: what each trial takes.
+        max_concurrent: trials at once; None for as many as fit.
+        packing: part of a GPU by measured memory, in place of that of `resources`; None for what these say.
+    """
+
+    store: Path
+    storage: Path
+    resources: TrialResources = field(default_factory=TrialResources)
+    max_concurrent: int | None = None
+    packing: Packing | None = None
+
+    @property
+    def each(self) -> TrialResources:
+        """What each trial takes."""
+        return self.resources if self.packing is None else self.packing.each
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One arm of a plan, or one end of a search's space.
+
+    Attributes:
+        name: of the arm; of a search, which of its ends.
+        n_trials, n_left: trials of it, and those of them that are not finished.
+        window_bp, signals, sequence: what its trials read along the window.
+        n_states: background states.
+        read_bytes: compressed bytes of the store's rings that a trial reads.
+        step_s: seconds a training step; None where it was not measured.
+        source: where that comes from: `probe`, `records`, `between`, or empty.
+        trial_s: seconds a trial; None where not measured.
+    """
+
+    name: str
+    n_trials: int
+    n_left: int
+    window_bp: int
+    signals: tuple[str, ...]
+    sequence: bool
+    n_states: int
+    read_bytes: int
+    step_s: float | None
+    source: str
+    trial_s: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a launch would do.
+
+    Attributes:
+        study, question, kind: of the study.
+        overrides: settings that it replaces, in a line.
+        data_digest: of the store.
+        n_trials, n_finished: trials of the study, and those of them that are finished.
+        n_linked: of the finished ones, those that only other studies of the workspace contain: their results are used.
+        n_evaluations: of those left, trials that evaluate a trained model and train none.
+        n_models_first: models that are trained before, because those evaluations need them and nothing has them.
+        rows: arms; of a search its smallest and largest proposal, and its finalists with the baseline.
+        unmeasured: arms whose step was never measured.
+        device: on which the measured steps ran; empty where none was.
+        unit: `GPU-hours`, or `CPU-hours` without a GPU.
+        hours: of all that is left; None where something is not measured. At most: of a search, if every proposal were
+            the largest; where trials share a GPU, if none gained by it.
+        hours_least: the same if every proposal were the smallest, and trials that share a GPU ran as if alone.
+        wall_s: seconds that the launch takes with `n_slots` trials at once and `hours`; None where not measured.
+        n_slots: trials at once, and `slots_by` why.
+        read_bytes: compressed bytes of all different projections that are left to read.
+        largest_bytes, all_bytes: decoded bytes of the largest projection, and of all different ones.
+        peak_bytes: measured memory of the largest trial's step; None where not measured.
+        trials_a_gpu: trials that share a GPU; 0 without a GPU.
+        packing: why so many, where that was measured; empty where it was asked for.
+    """
+
+    study: str
+    question: str
+    kind: str
+    overrides: str
+    data_digest: str
+    n_trials: int
+    n_finished: int
+    n_linked: int
+    n_evaluations: int
+    n_models_first: int
+    rows: tuple[PlanRow, ...]
+    unmeasured: tuple[str, ...]
+    device: str
+    unit: str
+    hours: float | None
+    hours_least: float | None
+    wall_s: float | None
+    n_slots: int
+    slots_by: str
+    read_bytes: int
+    largest_bytes: int
+    all_bytes: int
+    peak_bytes: int | None
+    trials_a_gpu: int
+    packing: str = ""
+
+    @property
+    def n_left(self) -> int:
+        """Trials that are not finished."""
+        return self.n_trials - self.n_finished
+
+    def document(self) -> dict[str, Any]:
+        """The plan as JSON types."""
+        return {**asdict(self), "n_left": self.n_left}
+
+
+class PlanCosts:
+    """What the trials of one plan cost; each projection, fold and kind of step is looked up once."""
+
+    def __init__(self, study: Study, store: Store, settings: PlanSettings, configs: Sequence[RunConfig]) -> None:
+        self._study, self._store, self._settings = study, store, settings
+        self._steps = StepCosts(read_probes(settings.storage), settings.each)
+        self._steps.learn(records_like(settings.storage, configs, store.digest))
+        self._read: dict[str, int] = {}
+        self._splits: dict[tuple[str, str], Split] = {}
+        self._estimates: dict[tuple[str, str], Estimate | None] = {}
+        self._used: set[str] = set()
+
+    def trial_s(self, config: RunConfig) -> float | None:
+        """Seconds of one run on its workers; None where its step was not measured."""
+        estimate = self.estimate(config)
+        if estimate is None:
+            return None
+        split = self._split(config)
+        if config.is_evaluation:
+            return None if estimate.evaluate_s is None else estimate.evaluate_s * _evaluated(split)
+        training = config.training
+        n_steps = training.n_steps
+        every = steps_between_validations(config, len(split.train) // training.batch_size)
+        seconds = n_steps * estimate.step_s
+        if estimate.evaluate_s is not None:
+            n_genes = -(-n_steps // every) * len(split.validation) + len(split.test)
+            seconds += n_genes * estimate.evaluate_s
+        return seconds
+
+    def estimate(self, config: RunConfig) -> Estimate | None:
+        """What a run's step was measured to take."""
+        key = (projection_key(config.data), str((config.model, config.training)))
+        if key not in self._estimates:
+            self._estimates[key] = self._steps.estimate(config.trained())
+        found = self._estimates[key]
+        if found is not None:
+            self._used.add(found.device)
+        return found
+
+    def row(self, name: str, config: RunConfig, n_trials: int, n_left: int) -> PlanRow:
+        """The row of an arm, shown for one of its trials."""
+        estimate = self.estimate(config)
+        return PlanRow(
+            name=name,
+            n_trials=n_trials,
+            n_left=n_left,
+            window_bp=config.data.window_bp,
+            signals=config.data.signals,
+            sequence=config.data.sequence,
+            n_states=config.model.n_states,
+            read_bytes=self._read_bytes(config),
+            step_s=None if estimate is None else estimate.step_s,
+            source="" if estimate is None else estimate.source,
+            trial_s=self.trial_s(config),
+        )
+
+    def plan(
+        self,
+        left: Sequence[RunConfig],
+        *,
+        n_trials: int,
+        n_finished: int,
+        n_linked: int,
+        n_evaluations: int,
+        n_models_first: int,
+        rows: tuple[PlanRow, ...],
+        seconds: float | None,
+        seconds_least: float | None,
+        longest_s: float,
+    ) -> Plan:
+        """The plan of what is left, whose runs take `seconds` one after another, each alone on its GPU."""
+        study, each = self._study, self._settings.each
+        kinds = {projection_key(config.data): config for config in left}
+        decoded = [projection_bytes(self._store, config) for config in kinds.values()]
+        peaks = [found.peak_bytes for config in kinds.values() if (found := self.estimate(config)) is not None]
+        on_gpu = each.gpus_per_worker > 0
+        # A step was measured on a GPU of its own: trials that share one take up to so many times as long.
+        share = max(1, trials_a_gpu(each))
+        units = each.n_workers * (each.gpus_per_worker if on_gpu else each.cpus_per_worker)
+        hours = None if seconds is None else seconds * share * units / 3600
+        least = None if seconds_least is None else seconds_least * units / 3600
+        n_slots, slots_by = self._slots
+        return Plan(
+            study=study.name,
+            question=study.question,
+            kind=study.kind,
+            overrides=study.overrides_text,
+            data_digest=self._store.digest,
+            n_trials=n_trials,
+            n_finished=n_finished,
+            n_linked=n_linked,
+            n_evaluations=n_evaluations,
+            n_models_first=n_models_first,
+            rows=rows,
+            unmeasured=tuple(row.name for row in rows if row.trial_s is None),
+            device=", ".join(sorted(self._used)),
+            unit="GPU-hours" if on_gpu else "CPU-hours",
+            hours=hours,
+            hours_least=least,
+            wall_s=None if seconds is None else share * max(seconds / n_slots, longest_s),
+            n_slots=n_slots,
+            slots_by=slots_by,
+            read_bytes=sum(map(self._read_bytes, kinds.values())),
+            largest_bytes=max(decoded, default=0),
+            all_bytes=sum(decoded),
+            peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
+            trials_a_gpu=trials_a_gpu(each) if on_gpu else 0,
+            packing="" if self._settings.packing is None else self._settings.packing.reason,
+        )
+
+    @cached_property
+    def _slots(self) -> tuple[int, str]:
+        """Trials at once, and why so many."""
+        each = self._settings.each
+        if self._settings.max_concurrent is not None:
+            return max(1, self._settings.max_concurrent), "as asked"
+        if each.gpus_per_worker > 0:
+            return max(1, trials_a_gpu(each)), "on one GPU" if trials_a_gpu(each) else "on the GPUs of one trial"
+        n_cpus = len(os.sched_getaffinity(0))
+        return max(1, n_cpus // (each.n_workers * each.cpus_per_worker)), f"on the {n_cpus} CPUs of this machine"
+
+    def _read_bytes(self, config: RunConfig) -> int:
+        data, key = config.data, projection_key(config.data)
+        if key not in self._read:
+            self._read[key] = bytes_to_read(self._store, data)
+        return self._read[key]
+
+    def _split(self, config: RunConfig) -> Split:
+        data = config.evaluated_data()
+        if (data.cell_type, data.fold) not in self._splits:
+            chrom = gene_chroms(self._store, data.cell_type)
+            self._splits[data.cell_type, data.fold] = self._store.folds.split(data.fold, chrom)
+        return self._splits[data.cell_type, data.fold]
+
+
+def _evaluated(split: Split) -> int:
+    return len(split.validation) + len(split.test)
+
+
+def total(seconds: Iterable[float | None]) -> float | None:
+    """Sum of all, or None where one is not known."""
+    found = 0.0
+    for value in seconds:
+        if value is None:
+            return None
+        found += value
+    return found

@@ -1,0 +1,73 @@
+"""The plan of a search: its proposals cost something between the smallest and the largest, and so do its finalists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from prism_ray.distributed.launch_note import TrialNote
+from prism_ray.distributed.plan_costs import Plan, PlanCosts, PlanSettings, total
+from prism_ray.distributed.workspace_trials import finished_among, noted_trials, pruned_among
+from prism_ray.store import Store
+from prism_ray.study.designs import PROPOSAL_ARM
+from prism_ray.study.extremes import finalist_extremes, proposal_extremes
+from prism_ray.study.finalists import BASELINE_ARM, FINALIST_ARM
+from prism_ray.study.spec import Study
+
+
+def plan_search(study: Study, store: Store, settings: PlanSettings) -> Plan:
+    """What is left of a search, by what its last launch noted; how long, between two bounds.
+
+    A proposal that was pruned has ended. Which settings become finalists is not known before the proposals have, so
+    that there may be fewer of them than are planned.
+    """
+    search = study.search
+    assert search is not None
+    noted = noted_trials(settings.storage).get(study.name, ())
+    n_proposed = min(_ended(settings.storage, noted, PROPOSAL_ARM), search.n_trials)
+    proposals, finals = proposal_extremes(study), finalist_extremes(study)
+    costs = PlanCosts(study, store, settings, [*proposals, *finals])
+    rows = [
+        costs.row(name, config, 0, 0)
+        for name, config in zip(("smallest proposal", "largest proposal"), proposals, strict=True)
+    ]
+    n_left = search.n_trials - n_proposed
+    least, most = ([(n_left, costs.trial_s(config))] for config in proposals)
+    n_finals = n_finals_done = 0
+    if search.finalists is not None:
+        baseline, smallest, largest = finals
+        n_seeds = len(search.finalists.seeds)
+        n_finals = search.finalists.n_trials
+        n_baseline = min(n_seeds, _ended(settings.storage, noted, BASELINE_ARM))
+        n_chosen = min(n_finals - n_seeds, _ended(settings.storage, noted, FINALIST_ARM))
+        n_finals_done = n_baseline + n_chosen
+        rows.append(costs.row(BASELINE_ARM, baseline, n_seeds, n_seeds - n_baseline))
+        rows += [
+            costs.row(f"{name} finalist", one, 0, 0) for name, one in (("smallest", smallest), ("largest", largest))
+        ]
+        for parts, config in ((least, smallest), (most, largest)):
+            parts.append((n_seeds - n_baseline, costs.trial_s(baseline)))
+            parts.append((n_finals - n_seeds - n_chosen, costs.trial_s(config)))
+    return costs.plan(
+        [*study.search_extremes(), *proposals, *finals],
+        n_trials=search.n_trials + n_finals,
+        n_finished=n_proposed + n_finals_done,
+        n_linked=0,
+        n_evaluations=0,
+        n_models_first=0,
+        rows=tuple(rows),
+        seconds=_seconds(most),
+        seconds_least=_seconds(least),
+        longest_s=max((seconds or 0.0 for n, seconds in most if n), default=0.0),
+    )
+
+
+def _ended(storage: Path, noted: Iterable[TrialNote], arm: str) -> int:
+    """Trials of the arms of that beginning that are finished, or that the search has stopped."""
+    identities = {note.trial_id for note in noted if note.label.startswith(arm)}
+    return len(finished_among(storage, identities) | pruned_among(storage, identities))
+
+
+def _seconds(parts: Iterable[tuple[int, float | None]]) -> float | None:
+    """Sum of numbers of trials times their seconds; None where those of a trial that is left are not known."""
+    return total(None if seconds is None else n * seconds for n, seconds in parts if n)
