@@ -61,14 +61,13 @@ class Browser:
         """Click what shows a text."""
         self.driver.find_element("xpath", f"//*[normalize-space(text())='{text}']").click()
 
-    def n_curves(self, chart: str) -> int:
-        """Curves that a chart shows, by its title; the bands around them are not counted."""
+    def n_curves(self, metric: str) -> int:
+        """Groups of runs whose curve of a metric is drawn; bands around curves have no metric."""
         script = """
-        const cards = [...document.querySelectorAll('[data-testid=experiment-view-compare-runs-card]')];
-        const plots = cards.filter(card => card.innerText.startsWith(arguments[0] + '\\n'))
-          .map(card => card.querySelector('.js-plotly-plot')).filter(plot => plot && plot.data);
-        return plots.length == 1 ? plots[0].data.filter(curve => !curve.fill).length : 0;"""
-        return int(self.driver.execute_script(script, chart))
+        const drawn = [...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data || []);
+        const curves = drawn.filter(curve => curve.metricKey == arguments[0] && curve.y.length > 1);
+        return new Set(curves.map(curve => curve.uuid)).size;"""
+        return int(self.driver.execute_script(script, metric))
 
     def keep(self, path: Path) -> None:
         """Keep a picture of the window."""

@@ -27,19 +27,23 @@ def free_port() -> int:
 
 
 @contextmanager
-def mlflow_server(folder: Path, port: int, database: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def mlflow_server(
+    folder: Path, port: int, database: str | None = None, artifacts: str | None = None, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """The server on a port, in a process group of its own that is killed at the end.
 
     Args:
         folder: for its log, the artifacts that it serves and, unless told otherwise, its database.
         database: address of another one.
+        artifacts: address of another place for artifacts.
+        environment: variables that this process does not have.
     """
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", database or f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
-    command += ["--artifacts-destination", f"{folder}/served"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command += ["--artifacts-destination", artifacts or f"{folder}/served"]
+    variables = {**os.environ, **environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "server.log").open("a") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, env=environment)
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, env=variables)
     try:
         _wait_until_healthy(process, port, folder / "server.log")
         yield process

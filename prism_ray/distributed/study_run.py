@@ -23,7 +23,7 @@ from prism_ray.store import Store
 from prism_ray.study.finalists import BASELINE_ARM
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.study.spec import Study
-from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, source_tags
+from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, default_artifact_root, source_tags
 
 RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {
     "ablation": run_ablation,
@@ -52,7 +52,8 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
 
 
 def _run_tracked(study: Study, settings: StudySettings, progress: Progress, store: Store) -> StudyOutcome:
-    tracker = MlflowTracker(settings.tracking_uri, background=True)
+    artifacts = default_artifact_root(settings.tracking_uri, settings.storage)
+    tracker = MlflowTracker(settings.tracking_uri, artifacts, background=True)
     tags = {**source_tags(settings.source_folder), **override_tags(study)}
     header = study_header(study, store.digest, settings.command, tags)
     asked = PlanSettings(settings.store, settings.storage, settings.resources, settings.max_concurrent)

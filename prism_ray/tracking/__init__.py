@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from prism_ray.tracking.addresses import (
+    default_artifact_root,
     default_tracking_uri,
     is_redacted,
     redact,
@@ -72,6 +73,7 @@ __all__ = [
     "Tracker",
     "TrialHeader",
     "TrialLog",
+    "default_artifact_root",
     "default_tracking_uri",
     "deliver_journals",
     "fetch_predictions",

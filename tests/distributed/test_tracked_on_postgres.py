@@ -1,10 +1,13 @@
-"""A study on a group's tracking server: PostgreSQL behind it, artifacts through its proxy, read over REST."""
+"""A study on a group's tracking server: PostgreSQL and S3 behind it, artifacts by its proxy, read over REST."""
 
 from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,8 +30,27 @@ from tests.mlflow_server import (
     tags_of,
 )
 from tests.postgres import PostgresServer
+from tests.s3 import s3_server
 
+BUCKET = "mlflow"
+PLACE = f"s3://{BUCKET}/runs"
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@contextmanager
+def bucket_of(keys: dict[str, str]) -> Iterator[Any]:
+    """A client of the server, which has the bucket."""
+    boto3 = pytest.importorskip("boto3")
+    client = boto3.client(
+        "s3",
+        endpoint_url=keys["AWS_ENDPOINT_URL"],
+        region_name=keys["AWS_DEFAULT_REGION"],
+        aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+    )
+    client.create_bucket(Bucket=BUCKET)
+    yield client
+    client.close()
 
 
 def test_a_study_on_a_server_with_postgresql(postgres: PostgresServer, simulated_store: Path, tmp_path: Path) -> None:
@@ -38,7 +60,9 @@ def test_a_study_on_a_server_with_postgresql(postgres: PostgresServer, simulated
     settings = StudySettings(
         simulated_store, tmp_path / "results", server, command="prism-ray run tiny", backend=InProcessBackend()
     )
-    with mlflow_server(tmp_path, port, postgres.new_database("tracking")):
+    database = postgres.new_database("tracking")
+    # The keys of the bucket are the server's alone.
+    with s3_server() as keys, bucket_of(keys) as bucket, mlflow_server(tmp_path, port, database, PLACE, **keys):
         assert run_study(study, settings, Told()).exit_code == 0
         # All of it is found, and nothing is done twice.
         assert run_study(study, settings, Told()).n_found == 2
@@ -68,3 +92,5 @@ def test_a_study_on_a_server_with_postgresql(postgres: PostgresServer, simulated
             assert artifacts_of(server, run, "model") == {"model/model.safetensors", "model/config.json"}
             weights = record.folder / "model" / "model.safetensors"
             assert artifact(server, run, "model/model.safetensors") == weights.read_bytes()
+            kept = f"runs/{run['info']['artifact_uri'].partition(':/')[2]}/model/model.safetensors"
+            assert bucket.get_object(Bucket=BUCKET, Key=kept)["Body"].read() == weights.read_bytes()
