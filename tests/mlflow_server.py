@@ -54,8 +54,8 @@ def mlflow_server(
 
 
 def runs_of(server: str, study: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The parent run of a study, the only one, and its child runs."""
-    (experiment,) = _ask(server, "experiments/search", max_results=10, filter=f"name = '{study}'")["experiments"]
+    """The parent run of a study, the only one, and its child runs; `%` in its name stands for any text."""
+    (experiment,) = _ask(server, "experiments/search", max_results=10, filter=f"name LIKE '{study}'")["experiments"]
     runs = _ask(server, "runs/search", experiment_ids=[experiment["experiment_id"]], max_results=100)["runs"]
     children = [run for run in runs if "mlflow.parentRunId" in tags_of(run)]
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in tags_of(run)]

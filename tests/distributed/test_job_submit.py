@@ -39,6 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 
 def smoke(cluster: LocalCluster, store: Path, storage: Path) -> subprocess.CompletedProcess[str]:
     command = ["prism-ray", "run", "search_spaces/smoke.yaml", "--store", str(store)]
+    command += ["--set", "training.n_steps=30"]
     return cluster.submit(*command, "--storage", str(storage), "--tracking-uri", cluster.mlflow)
 
 
@@ -48,8 +49,8 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, simulated_store: 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 of 4 trials are finished (0 before this launch)" in done.stdout
 
-    parent, children = runs_of(cluster.mlflow, "smoke")
-    assert tags_of(parent)["prism.study"] == "smoke"
+    parent, children = runs_of(cluster.mlflow, "smoke-set-%")
+    assert tags_of(parent)["prism.study"].startswith("smoke-set-")
     assert parent["info"]["status"] == "FINISHED"
     assert "study.yaml" in artifacts_of(cluster.mlflow, parent)
     assert "report/report.html" in artifacts_of(cluster.mlflow, parent, "report")
@@ -60,20 +61,20 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, simulated_store: 
         assert run["info"]["status"] == "FINISHED"
         assert tags_of(run)["mlflow.parentRunId"] == parent["info"]["run_id"]
         assert params_of(run)["model.n_states"] == tags_of(run)["prism.arm"].lstrip("n")
-        assert params_of(run)["training.n_steps"] == "120"
+        assert params_of(run)["training.n_steps"] == "30"
         assert {"test/mse", "test/pearson_r", "best/mse"} <= metrics_of(run).keys()
         assert {"model", "test_predictions.parquet"} <= artifacts_of(cluster.mlflow, run)
         assert "model/model.safetensors" in artifacts_of(cluster.mlflow, run, "model")
         steps = [step for step, _ in history_of(cluster.mlflow, run, "val/mse")]
         assert len(steps) > 1
         assert steps == sorted(set(steps))
-        assert steps[-1] == 120
+        assert steps[-1] == 30
     assert {tags_of(run)["prism.git_commit"] for run in [parent, *children]} == {COMMIT}
 
     again = smoke(cluster, simulated_store, storage)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "4 of 4 trials are finished (4 before this launch)" in again.stdout
-    _, repeated = runs_of(cluster.mlflow, "smoke")
+    _, repeated = runs_of(cluster.mlflow, "smoke-set-%")
     assert sorted(map(str, repeated)) == sorted(map(str, children))
 
 
