@@ -130,7 +130,8 @@ def test_only_learned_states_have_weights_to_keep(
     result = train(short, arrays, split)
     assert result.test_states is None
     identity = Identity(short, "0123456789abcdef", "d" * 64, 1)
-    record = write_record(tmp_path / "t", result, arrays, identity, n_workers=1, device=torch.device("cpu"))
+    cpu = torch.device("cpu")
+    record = write_record(tmp_path / "t", result, arrays, identity, n_workers=1, device=cpu, read_bytes=4096)
     assert "state_weights.parquet" not in record.files()
 
 
