@@ -164,10 +164,10 @@ def test_source_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ("uri", "expected"),
     [
         ("sqlite:////data/mlflow.db", None),
-        ("postgresql://me@host/mlflow", Path("/work/mlartifacts")),
+        ("postgresql://me@host/mlflow", Path("/shared/mlartifacts")),
         ("http://host:5000", None),
         ("https://me:secret@host", None),
     ],
 )
 def test_artifacts_of_a_bare_database_go_to_the_workspace(uri: str, expected: Path | None) -> None:
-    assert default_artifact_root(uri, Path("/work")) == expected
+    assert default_artifact_root(uri, Path("/shared")) == expected
