@@ -55,8 +55,9 @@ def predicted_figure(predicted: pd.DataFrame, table: pd.DataFrame, header: Study
     arms = _arms(predicted, table, header)
     if not arms:
         return None
-    caption, drawn = predicted_caption(predicted, arms), draw_predicted(predicted, arms)
-    return StudyFigure("predicted", "Predicted against observed", caption, predicted, drawn)
+    shown = predicted[predicted["arm"].isin(arms)].reset_index(drop=True)
+    caption, drawn = predicted_caption(shown, arms), draw_predicted(shown, arms)
+    return StudyFigure("predicted", "Predicted against observed", caption, shown, drawn)
 
 
 def residuals_figure(predicted: pd.DataFrame, table: pd.DataFrame, header: StudyHeader) -> StudyFigure | None:
