@@ -33,7 +33,7 @@ def gene_figures(
         predictions: of these runs.
         header: of the study.
     """
-    predicted = predicted_info(runs, predictions, header)
+    predicted = predicted_info(runs[runs["arm"].isin(shown_arms(table, header))], predictions, header)
     figures = [
         folds_figure(runs, predictions, header),
         predicted_figure(predicted, table, header),

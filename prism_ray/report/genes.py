@@ -13,7 +13,7 @@ import pandas as pd
 
 from prism_ray.errors import Fault, InputError
 from prism_ray.report.values import latest, with_value
-from prism_ray.statistics import FoldPredictions, gene_effects, run_and_gene_effects
+from prism_ray.statistics import FoldPredictions, gene_and_run_effects
 from prism_ray.tracking.headers import StudyHeader
 
 GENE_COLUMNS = [
@@ -106,10 +106,9 @@ def gene_table(runs: pd.DataFrame, predictions: Predictions, header: StudyHeader
             if folds:
                 places.append([cell_type, arm])
                 arms.append([fold.predictions for fold in folds])
-    effects = zip(gene_effects(arms, metric), run_and_gene_effects(arms, metric), strict=True)
     rows = [
         [*place, genes.n_runs, genes.n_genes, genes.difference, genes.low, genes.high, both.low, both.high]
-        for place, (genes, both) in zip(places, effects, strict=True)
+        for place, (genes, both) in zip(places, gene_and_run_effects(arms, metric), strict=True)
     ]
     return pd.DataFrame(rows, columns=GENE_COLUMNS)
 

@@ -4,10 +4,10 @@ from prism_ray.statistics.equivalence import Equivalence, equivalence_test
 from prism_ray.statistics.genes import (
     FoldPredictions,
     GeneEffect,
+    gene_and_run_effects,
     gene_effect,
     gene_effects,
     run_and_gene_effect,
-    run_and_gene_effects,
 )
 from prism_ray.statistics.power import POWER, EffectSize, effect_size, minimal_detectable_effect, pairs_needed
 from prism_ray.statistics.runs import (
@@ -40,6 +40,7 @@ __all__ = [
     "Verdict",
     "effect_size",
     "equivalence_test",
+    "gene_and_run_effects",
     "gene_effect",
     "gene_effects",
     "holm",
@@ -51,7 +52,6 @@ __all__ = [
     "pairs_needed",
     "probability_of_improvement",
     "run_and_gene_effect",
-    "run_and_gene_effects",
     "sign_test",
     "summarize",
 ]

@@ -102,13 +102,16 @@ def gene_effects(
         InputError: an arm without a fold, or an unknown metric.
     """
     _check(arms, metric)
-    effects = []
-    for folds, drawn in zip(arms, _drawn_for_all(arms, metric, n_draws, seed), strict=True):
-        observed = float(np.mean([_differences(fold, metric, None).mean() for fold in folds]))
-        replicates = np.mean([by_genes.mean(axis=1) for by_genes in drawn], axis=0)
-        influence = np.concatenate([_influence(fold, metric) for fold in folds])
-        effects.append(GeneEffect(observed, *bca_interval(replicates, observed, influence, level), *_counts(folds)))
-    return effects
+    drawn = _drawn_for_all(arms, metric, n_draws, seed)
+    return [_over_genes(folds, by_genes, metric, level) for folds, by_genes in zip(arms, drawn, strict=True)]
+
+
+def _over_genes(folds: Sequence[FoldPredictions], drawn: Sequence[Floats], metric: str, level: float) -> GeneEffect:
+    """Of the (K, R) differences on resampled genes of each fold."""
+    observed = float(np.mean([_differences(fold, metric, None).mean() for fold in folds]))
+    replicates = np.mean([by_genes.mean(axis=1) for by_genes in drawn], axis=0)
+    influence = np.concatenate([_influence(fold, metric) for fold in folds])
+    return GeneEffect(observed, *bca_interval(replicates, observed, influence, level), *_counts(folds))
 
 
 def run_and_gene_effect(
@@ -124,23 +127,25 @@ def run_and_gene_effect(
 
     Args, raises: as of `gene_effect`; the interval is nan where no fold has two runs.
     """
-    return run_and_gene_effects([folds], metric, level=level, n_draws=n_draws, seed=seed)[0]
+    return gene_and_run_effects([folds], metric, level=level, n_draws=n_draws, seed=seed)[0][1]
 
 
-def run_and_gene_effects(
+def gene_and_run_effects(
     arms: Sequence[Sequence[FoldPredictions]],
     metric: str,
     *,
     level: float = LEVEL,
     n_draws: int = N_DRAWS,
     seed: int = 0,
-) -> list[GeneEffect]:
-    """`run_and_gene_effect` of several arms; see `gene_effects`."""
+) -> list[tuple[GeneEffect, GeneEffect]]:
+    """`gene_effect` and `run_and_gene_effect` of several arms, of the same draws of genes; see `gene_effects`."""
     _check(arms, metric)
-    drawn = _drawn_for_all(arms, metric, n_draws, seed)
     return [
-        _over_runs_and_genes(folds, by_genes, metric, level, np.random.default_rng([seed, len(folds)]))
-        for folds, by_genes in zip(arms, drawn, strict=True)
+        (
+            _over_genes(folds, by_genes, metric, level),
+            _over_runs_and_genes(folds, by_genes, metric, level, np.random.default_rng([seed, len(folds)])),
+        )
+        for folds, by_genes in zip(arms, _drawn_for_all(arms, metric, n_draws, seed), strict=True)
     ]
 
 
