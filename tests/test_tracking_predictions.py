@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from prism_ray.errors import TrackingError
-from prism_ray.tracking import MlflowTracker, fetch_predictions, fetch_trials
-from prism_ray.tracking.predictions import PREDICTIONS_NAME
+from prism_ray.tracking import MlflowTracker, fetch_predictions, fetch_state_weights, fetch_trials
+from prism_ray.tracking.predictions import PREDICTIONS_NAME, STATES_NAME
 from prism_ray.training import record
 from tests.tracking_support import STUDY, fresh_store, trial_header
 
@@ -19,17 +19,21 @@ def uri(tmp_path: Path) -> str:
     return fresh_store(tmp_path)
 
 
+STATES = pd.DataFrame({"gene_id": ["a", "b"], "state_1": [[0.25, 0.5], [0.75, 1.0]], "state_2": [[0.5, 0.5]] * 2})
+
+
 def track(uri: str, folder: Path) -> dict[str, str]:
-    """Two runs, of which one keeps predictions; run ids by arm."""
-    file = folder / PREDICTIONS_NAME
+    """Two runs, of which one keeps predictions and weights of states; run ids by arm."""
+    file, states = folder / PREDICTIONS_NAME, folder / STATES_NAME
     TABLE.assign(more=1).to_parquet(file)
+    STATES.to_parquet(states)
     tracker = MlflowTracker(uri)
     parent = tracker.open_study(STUDY, {})
     for arm in STUDY.arms:
         log = tracker.open_trial(parent, trial_header(arm))
         log.log({"test/mse": 0.2}, 1)
         if arm == "n2":
-            log.log_files({PREDICTIONS_NAME: file})
+            log.log_files({PREDICTIONS_NAME: file, STATES_NAME: states})
         log.finish("FINISHED")
     trials = fetch_trials(uri, STUDY.name)
     return dict(zip(trials["arm"], trials["run_id"], strict=True))
@@ -40,6 +44,13 @@ def test_predictions_come_back_by_run(uri: str, tmp_path: Path) -> None:
     found = fetch_predictions(uri, runs.values())
     assert list(found) == [runs["n2"]]
     pd.testing.assert_frame_equal(found[runs["n2"]], TABLE)
+    weights = fetch_state_weights(uri, runs.values())
+    assert list(weights) == [runs["n2"]]
+    read = weights[runs["n2"]]
+    assert [[list(values) for values in read[name]] for name in ("state_1", "state_2")] == [
+        STATES["state_1"].to_list(),
+        STATES["state_2"].to_list(),
+    ]
 
 
 def test_an_unknown_run_is_named(uri: str) -> None:
@@ -48,4 +59,4 @@ def test_an_unknown_run_is_named(uri: str) -> None:
 
 
 def test_the_file_is_the_one_that_a_record_writes() -> None:
-    assert record.PREDICTIONS_NAME == PREDICTIONS_NAME
+    assert (record.PREDICTIONS_NAME, record.STATES_NAME) == (PREDICTIONS_NAME, STATES_NAME)

@@ -14,12 +14,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from prism_ray.errors import TrackingError
 from prism_ray.report.build import write_report
-from prism_ray.tracking import MlflowTracker, fetch_study, fetch_trials
+from prism_ray.tracking import (
+    MlflowTracker,
+    fetch_predictions,
+    fetch_state_weights,
+    fetch_study,
+    fetch_trials,
+)
 from prism_ray.tracking import mlflow_trial as module
+from prism_ray.tracking.predictions import PREDICTIONS_NAME, STATES_NAME
 from tests.tracking_support import STUDY, fresh_store, trial_header
 
 START_TIMEOUT_S = 120
@@ -61,6 +69,18 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, output: Pat
     raise AssertionError(f"no answer in {START_TIMEOUT_S} s:\n{output.read_text()}")
 
 
+def per_gene_files(folder: Path) -> dict[str, Path]:
+    """What a trial keeps of its test genes, by its path among the run's artifacts."""
+    names = [f"g{number}" for number in range(40)]
+    label = [number / 10 for number in range(40)]
+    predictions = {"gene_id": names, "chrom": ["chr1"] * 40, "label": label, "prediction": label[::-1]}
+    states = {"gene_id": names, "state_1": [[0.25, 0.75]] * 40, "state_2": [[0.5, 0.5]] * 40}
+    files = {name: folder / name for name in (PREDICTIONS_NAME, STATES_NAME)}
+    for table, file in zip((predictions, states), files.values(), strict=True):
+        pd.DataFrame(table).to_parquet(file)
+    return files
+
+
 @pytest.mark.slow
 def test_a_study_over_http_survives_a_restart_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh_store(tmp_path)
@@ -71,11 +91,13 @@ def test_a_study_over_http_survives_a_restart_of_the_server(tmp_path: Path, monk
     journal = tmp_path / "journal.jsonl"
     weights = tmp_path / "weights.bin"
     weights.write_bytes(b"weights")
+    genes = per_gene_files(tmp_path)
     with mlflow_server(tmp_path, port):
         parent = tracker.open_study(STUDY, {"study.yaml": "question: ...\n"})
         logs = [tracker.open_trial(parent, trial_header(arm, seed)) for arm in STUDY.arms for seed in STUDY.seeds]
         for index, log in enumerate(logs[:3]):
             log.log({"test/mse": 0.25 + index, "val/mse": 0.5}, 10)
+            log.log_files(genes)
             log.finish("FINISHED")
         last = tracker.open_trial(parent, trial_header("n2", 22), journal_path=journal)
         last.log({"val/mse": 1.0}, 5)
@@ -96,5 +118,12 @@ def test_a_study_over_http_survives_a_restart_of_the_server(tmp_path: Path, monk
         tracker.close_study(parent, "FINISHED", {})
         result = write_report(uri, STUDY.name, tmp_path / "report")
         assert result.table["mean"].tolist() == [(0.25 + 1.25) / 2, (2.25 + 0.75) / 2]
+        runs = [str(log.run_id) for log in logs]
+        found = fetch_predictions(uri, runs), fetch_state_weights(uri, runs)
+        # Of the run that ended with nothing but its weights there is no table.
+        assert [list(tables) for tables in found] == [runs[:3], runs[:3]]
+        for tables, file in zip(found, genes.values(), strict=True):
+            pd.testing.assert_frame_equal(tables[runs[0]], pd.read_parquet(file))
+        assert "Would it hold on other genes?" in result.html.read_text()
     served = {file.name for file in (tmp_path / "served").rglob("*") if file.is_file()}
     assert {"weights.bin", "report.html", "study.yaml", "curve.png"} <= served

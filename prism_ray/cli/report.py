@@ -29,7 +29,15 @@ def add_parser(subparsers: Any) -> None:
         "--against", metavar="OTHER", help="another study, or a launch of this one as NAME@RUN: compare their arms"
     )
     parser.add_argument(
-        "--mixed", action="store_true", help="compare --against although the data or the results version differ"
+        "--mixed",
+        action="store_true",
+        help="report together, or compare --against, trials of several data digests or results versions",
+    )
+    parser.add_argument(
+        "--format",
+        default="html,md,csv,tex",
+        metavar="LIST",
+        help="what to write beside results.json and the figures (default html,md,csv,tex)",
     )
     parser.set_defaults(command=run)
 
@@ -37,19 +45,21 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the report and print its table; 0 where it was written."""
     from prism_ray.report.build import write_report
+    from prism_ray.report.files import formats_of
     from prism_ray.tracking import resolve_tracking_uri
 
+    formats = formats_of(args.format)
     storage = (args.storage or Path("results")).absolute()
     uri = resolve_tracking_uri(args.tracking_uri, storage)
     out = args.out or storage / "reports" / args.name.partition("@")[0]
     if args.against is not None:
         return _compare(uri, args, out)
-    result = write_report(uri, args.name, out)
+    result = write_report(uri, args.name, out, formats=formats, mixed=args.mixed)
     if sys.stdout.isatty():
         _print_for_people(result)
     else:
         print(result.text)
-        print(f"\nreport: {result.html}")
+        print(f"\nreport: {result.files[0]}")
     return 0
 
 
@@ -86,4 +96,4 @@ def _print_for_people(result: ReportResult) -> None:
     console.print()
     console.print(table)
     console.print()
-    console.print(Text(f"report: {result.html}"))
+    console.print(Text(f"report: {result.files[0]}"))

@@ -123,8 +123,22 @@ class Prism(nn.Module):
                 faults.add("paths", "'adjusted' was asked of a model with n_states 0", "use 'plain' or 'both'")
                 faults.raise_if_any(InputError)
             return None
-        if paths == "plain":
-            return None
+        return None if paths == "plain" else self.states(signals)
+
+    def states(self, signals: Tensor | None) -> Tensor:
+        """Weights a_i of the background states, (B, D, n), that genes with these signals (B, L, S) have.
+
+        Raises:
+            InputError: a model without background states, or no signals.
+            ConfigError: a window too short for the encoder of states.
+        """
+        faults = FaultList()
+        if self.state_encoder is None:
+            faults.add("states", "were asked of a model with n_states 0", "such a model has none")
+        elif signals is None:
+            faults.add("signals", "are missing", "states are read from them")
+        faults.raise_if_any(InputError)
+        assert self.state_encoder is not None
         assert signals is not None
         states: Tensor = self.state_encoder(self._cast(signals))
         return states

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from prism_ray.errors import FaultList, InputError, did_you_mean
-from prism_ray.report.tables import arm_pairs, latest, with_value
 from prism_ray.report.text import interval, number, probability, signed, table_lines, table_markdown
+from prism_ray.report.values import arm_pairs, latest, with_value
 from prism_ray.statistics import holm, paired_differences, paired_effect, summarize
 from prism_ray.tracking import StudyRun, fetch_study, fetch_trials
 

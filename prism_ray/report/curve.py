@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
-from prism_ray.report.style import COLOURS, LOG_AXIS_FROM, MARKERS, QUIET, legend_above, new_figure
-from prism_ray.report.tables import latest, selection_column, with_value
-from prism_ray.statistics import one_standard_error, summarize
+from prism_ray.report.ordered import lines_of
+from prism_ray.report.style import COLOURS, MARKERS, QUIET, legend_above, new_figure, number_axis
+from prism_ray.statistics import summarize
 from prism_ray.tracking.headers import StudyHeader
 
 DOT_SHIFT_PT = 7
@@ -32,7 +32,6 @@ CURVE_COLUMNS = [
     "chosen",
     "chosen_on",
 ]
-_NOT_SERIES = {"param/seed", "param/data.fold", "param/data.cell_type"}
 
 
 def curve_info(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
@@ -43,22 +42,15 @@ def curve_info(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
     chosen, whether the one-standard-error rule on validation chooses this position; chosen_on, the column it was
     chosen by (empty where no run has it, or the best position has one run). No row where the setting is no number.
     """
-    column = f"param/{header.curve}"
-    values = latest(with_value(trials, header.metric))
-    if header.curve is None or column not in values or not pd.api.types.is_numeric_dtype(values[column]):
-        return pd.DataFrame(columns=CURVE_COLUMNS)
-    values = values[values[column].notna()]
-    series = _series(values, column)
     parts = []
-    for (cell_type, name), group in values.groupby([values["cell_type"], series], sort=False):
-        chosen, chosen_on = _choice(group, column, header)
-        for position, runs in group.groupby(column):
+    for line in lines_of(trials, header):
+        for position, runs in line.runs.groupby("position"):
             summary = summarize(runs[header.metric].to_numpy(dtype=np.float64))
             parts += [
                 {
-                    "cell_type": cell_type,
-                    "series": name,
-                    "position": float(position),  # type: ignore[arg-type]
+                    "cell_type": line.cell_type,
+                    "series": line.series,
+                    "position": position,
                     "arm": run["arm"],
                     "seed": run["seed"],
                     "fold": run["fold"],
@@ -67,8 +59,8 @@ def curve_info(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
                     "mean": summary.mean,
                     "ci_low": summary.low,
                     "ci_high": summary.high,
-                    "chosen": chosen == float(position),  # type: ignore[arg-type]
-                    "chosen_on": chosen_on,
+                    "chosen": line.chosen == position,
+                    "chosen_on": line.chosen_on,
                 }
                 for run in runs.to_dict("records")
             ]
@@ -110,35 +102,6 @@ def _place(row: dict[Any, Any]) -> str:
     return f"{text} ({details})"
 
 
-def _series(values: pd.DataFrame, curve_column: str) -> pd.Series:
-    """(n,) text of the other settings in which arms differ: the runs of one text make one curve."""
-    # A setting that differs between runs of one position is what distinguishes the curves.
-    names = [name for name in values.columns if name.startswith("param/") and name not in _NOT_SERIES | {curve_column}]
-    arms = values.drop_duplicates("arm")
-    repeated = arms[arms.duplicated(curve_column, keep=False)]
-    differing = (
-        [name for name in names if repeated.groupby(curve_column)[name].nunique(dropna=False).max() > 1]
-        if len(repeated)
-        else []
-    )
-    texts = [
-        ", ".join(f"{name.removeprefix('param/')} {row[name]}" for name in differing)
-        for row in values[["arm", *differing]].to_dict("records")
-    ]
-    return pd.Series(texts, index=values.index, name="series", dtype="object")
-
-
-def _choice(group: pd.DataFrame, column: str, header: StudyHeader) -> tuple[float | None, str]:
-    selection = selection_column(header.metric)
-    usable = with_value(group, selection)
-    if not len(usable):
-        return None, ""
-    by_position = [(float(position), runs) for position, runs in usable.groupby(column)]  # type: ignore[arg-type]
-    summaries = [summarize(runs[selection].to_numpy(dtype=np.float64)) for _, runs in by_position]
-    chosen = one_standard_error([position for position, _ in by_position], summaries, header.direction)
-    return chosen, selection if chosen is not None else ""
-
-
 def _draw_line(axis: Axes, line: pd.DataFrame, name: str, index: int) -> None:
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
     assert axis.figure is not None
@@ -164,11 +127,8 @@ def _draw_line(axis: Axes, line: pd.DataFrame, name: str, index: int) -> None:
 
 
 def _label(axis: Axes, part: pd.DataFrame, header: StudyHeader, title: str) -> None:
-    positions = sorted(set(part["position"]))
-    if positions[0] > 0 and positions[-1] / positions[0] >= LOG_AXIS_FROM:
-        axis.set_xscale("log")
-    axis.set_xticks(positions, [f"{position:g}" for position in positions])
-    axis.minorticks_off()
+    # Lengths of windows are ratios of each other at any scale.
+    number_axis(axis, sorted(set(part["position"])), always_log=str(header.curve).endswith("_bp"))
     axis.set_xlabel(str(header.curve))
     axis.set_ylabel(header.metric)
     axis.set_title(title)

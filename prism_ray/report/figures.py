@@ -1,148 +1,106 @@
-"""Which figures a study has: each with what it draws and what it says."""
+"""Figures that compare the arms of a study. A figure with nothing to show is None: an empty picture is never drawn."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pandas as pd
-from matplotlib.figure import Figure
 
-from prism_ray.report.by_chrom import draw_folds, fold_caption, fold_info
+from prism_ray.report.cross_cell import cross_caption, cross_info, draw_cross
 from prism_ray.report.curve import curve_caption, curve_info, draw_curve
+from prism_ray.report.figure import StudyFigure
 from prism_ray.report.forest import draw_forest, forest_caption, forest_info
-from prism_ray.report.genes import Predictions
 from prism_ray.report.grid import draw_grid, grid_caption, grid_info
-from prism_ray.report.importance import draw_importance, importance_caption, importance_info
-from prism_ray.report.parallel import draw_parallel, parallel_caption, parallel_info
-from prism_ray.report.predicted import (
-    draw_predicted,
-    draw_residuals,
-    predicted_caption,
-    predicted_info,
-    residual_caption,
-    residual_info,
-    shown_arms,
-)
-from prism_ray.report.search import (
-    draw_history,
-    draw_parameters,
-    history_caption,
-    history_info,
-    parameter_info,
-    parameters_caption,
-)
+from prism_ray.report.removal import draw_removal, removal_caption, removal_info
+from prism_ray.report.search_figures import search_figures
 from prism_ray.report.subsets import draw_subsets, subset_caption, subset_info
-from prism_ray.report.tables import search_column
+from prism_ray.report.truncation import draw_truncation, truncation_caption, truncation_info
 from prism_ray.tracking.headers import StudyHeader
 
 
-@dataclass(frozen=True)
-class StudyFigure:
-    """A figure of a report.
-
-    Attributes:
-        name: of its files.
-        title: above it.
-        caption: what to see and how many runs it rests on.
-        info: what is drawn.
-        figure: the drawing.
-    """
-
-    name: str
-    title: str
-    caption: str
-    info: pd.DataFrame
-    figure: Figure
-
-
 def study_figures(trials: pd.DataFrame, table: pd.DataFrame, header: StudyHeader) -> list[StudyFigure]:
-    """Figures of a study that have something to show: an empty picture is never drawn.
+    """Figures of a study that have something to show.
 
     Args:
         trials: as `fetch_trials` returns them.
         table: as `study_table` makes it of them.
         header: of the study.
     """
-    return _search_figures(trials, header) if header.kind == "search" else _arm_figures(trials, table, header)
+    if header.kind == "search":
+        return search_figures(trials, header)
+    figures = [
+        curve_figure(trials, header),
+        subsets_figure(trials, header),
+        grid_figure(trials, header),
+        removal_figure(trials, table, header),
+        truncation_figure(trials, header),
+        cross_figure(trials, header),
+        forest_figure(table, header),
+    ]
+    return [figure for figure in figures if figure is not None]
 
 
-def _arm_figures(trials: pd.DataFrame, table: pd.DataFrame, header: StudyHeader) -> list[StudyFigure]:
-    figures = []
-    if header.kind == "ablation":
-        figures += _varied_figures(trials, header)
-    forest = forest_info(table, header)
-    if len(forest):
-        title = "Arms against their references" if header.references else f"Arms against {header.baseline}"
-        figures.append(
-            StudyFigure("forest", title, forest_caption(forest, header), forest, draw_forest(forest, header))
-        )
-    return figures
+def curve_figure(trials: pd.DataFrame, header: StudyHeader) -> StudyFigure | None:
+    """The metric along the setting of an ordered study."""
+    if header.kind != "ablation":
+        return None
+    info = curve_info(trials, header)
+    if not len(info):
+        return None
+    title = f"{header.metric} against {header.curve}"
+    return StudyFigure("curve", title, curve_caption(info, header), info, draw_curve(info, header))
 
 
-def _varied_figures(trials: pd.DataFrame, header: StudyHeader) -> list[StudyFigure]:
-    """Figures along the settings in which trained arms differ."""
-    figures = []
-    curve = curve_info(trials, header)
-    if len(curve):
-        title = f"{header.metric} against {header.curve}"
-        figures.append(StudyFigure("curve", title, curve_caption(curve, header), curve, draw_curve(curve, header)))
-    subsets = subset_info(trials, header)
-    if len(subsets):
-        drawn = draw_subsets(subsets, header)
-        figures.append(StudyFigure("subsets", "Signals together", subset_caption(subsets, header), subsets, drawn))
-    grid = grid_info(trials, header)
-    if len(grid):
-        title = f"{grid['row'].iloc[0]} x {grid['column'].iloc[0]}"
-        figures.append(StudyFigure("grid", title, grid_caption(grid, header), grid, draw_grid(grid, header)))
-    return figures
+def subsets_figure(trials: pd.DataFrame, header: StudyHeader) -> StudyFigure | None:
+    """The metric of each subset of signals."""
+    if header.kind != "ablation":
+        return None
+    info = subset_info(trials, header)
+    if not len(info):
+        return None
+    return StudyFigure("subsets", "Signals together", subset_caption(info, header), info, draw_subsets(info, header))
 
 
-def gene_figures(
-    runs: pd.DataFrame, table: pd.DataFrame, predictions: Predictions, header: StudyHeader
-) -> list[StudyFigure]:
-    """Figures of what a study predicts for single genes, as far as there are predictions.
-
-    Args:
-        runs: as `finished_runs` gives them.
-        table: as `study_table` makes it.
-        predictions: of these runs.
-        header: of the study.
-    """
-    figures = []
-    folds = fold_info(runs, predictions, header)
-    if len(folds):
-        drawn = draw_folds(folds, header)
-        figures.append(StudyFigure("folds", "Fold by fold", fold_caption(folds, header), folds, drawn))
-    predicted = predicted_info(runs, predictions, header)
-    arms = tuple(arm for arm in shown_arms(table, header) if arm in set(predicted["arm"]))
-    if not arms:
-        return figures
-    caption, drawn = predicted_caption(predicted, arms), draw_predicted(predicted, arms)
-    figures.append(StudyFigure("predicted", "Predicted against observed", caption, predicted, drawn))
-    residuals = residual_info(predicted)
-    caption, drawn = residual_caption(residuals, arms), draw_residuals(residuals, arms)
-    figures.append(StudyFigure("residuals", "Errors along expression", caption, residuals, drawn))
-    return figures
+def grid_figure(trials: pd.DataFrame, header: StudyHeader) -> StudyFigure | None:
+    """The metric over two settings varied together."""
+    if header.kind != "ablation":
+        return None
+    info = grid_info(trials, header)
+    if not len(info):
+        return None
+    title = f"{info['row'].iloc[0]} x {info['column'].iloc[0]}"
+    return StudyFigure("grid", title, grid_caption(info, header), info, draw_grid(info, header))
 
 
-def _search_figures(trials: pd.DataFrame, header: StudyHeader) -> list[StudyFigure]:
-    figures = []
-    ranking = search_column(trials, header)
-    history = history_info(trials, header)
-    if len(history):
-        caption = history_caption(history, ranking)
-        figures.append(StudyFigure("history", "Best so far", caption, history, draw_history(history, ranking)))
-    settings = parameter_info(trials, header)
-    if len(settings):
-        caption = parameters_caption(settings, ranking)
-        drawn = draw_parameters(settings, ranking)
-        figures.append(StudyFigure("settings", "Searched settings", caption, settings, drawn))
-    importance = importance_info(trials, header)
-    if len(importance):
-        caption, drawn = importance_caption(importance, ranking), draw_importance(importance)
-        figures.append(StudyFigure("importance", "Which settings matter", caption, importance, drawn))
-    parallel = parallel_info(trials, header)
-    if len(parallel):
-        caption, drawn = parallel_caption(parallel, ranking), draw_parallel(parallel, header, ranking)
-        figures.append(StudyFigure("parallel", "Settings of the best trials", caption, parallel, drawn))
-    return figures
+def removal_figure(trials: pd.DataFrame, table: pd.DataFrame, header: StudyHeader) -> StudyFigure | None:
+    """What trained models lose without an input."""
+    info = removal_info(trials, table, header)
+    if not len(info):
+        return None
+    title = "Inputs taken away from trained models"
+    return StudyFigure("removal", title, removal_caption(info, header), info, draw_removal(info, header))
+
+
+def truncation_figure(trials: pd.DataFrame, header: StudyHeader) -> StudyFigure | None:
+    """Trained models on less of their window."""
+    info = truncation_info(trials, header)
+    if not len(info):
+        return None
+    title = "Windows cut at test"
+    return StudyFigure("truncation", title, truncation_caption(info, header), info, draw_truncation(info, header))
+
+
+def cross_figure(trials: pd.DataFrame, header: StudyHeader) -> StudyFigure | None:
+    """Models of one cell type tested on another."""
+    info = cross_info(trials, header)
+    if not len(info):
+        return None
+    title = "Trained on one cell type, tested on another"
+    return StudyFigure("cross_cell", title, cross_caption(info, header), info, draw_cross(info, header))
+
+
+def forest_figure(table: pd.DataFrame, header: StudyHeader) -> StudyFigure | None:
+    """Each arm's difference from its reference."""
+    info = forest_info(table, header)
+    if not len(info):
+        return None
+    title = "Arms against their references" if header.references else f"Arms against {header.baseline}"
+    return StudyFigure("forest", title, forest_caption(info, header), info, draw_forest(info, header))

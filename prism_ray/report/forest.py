@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from prism_ray.report.style import COLOURS, LABEL_WIDTH, QUIET, ROW_HEIGHT_IN, new_figure, wrapped
+from prism_ray.report.style import COLOURS, INK, LABEL_WIDTH, QUIET, ROW_HEIGHT_IN, new_figure, wrapped
 from prism_ray.tracking.headers import StudyHeader
 
+_NAME_WIDTH = 36
+_MOST_TICKS = 5
 FOREST_COLUMNS = ["cell_type", "arm", "n_pairs", "difference", "difference_low", "difference_high", "p_holm"]
 
 
@@ -38,9 +41,13 @@ def draw_forest(info: pd.DataFrame, header: StudyHeader) -> Figure:
     )
     several = info["cell_type"].nunique() > 1
     names = [f"{row.arm} ({row.cell_type})" if several else str(row.arm) for row in info.itertuples()]
-    axis.set_yticks(rows, [f"{name} ({n} pairs)" for name, n in zip(names, info["n_pairs"], strict=True)])
+    labels = [f"{name} ({n} pairs)" for name, n in zip(names, info["n_pairs"], strict=True)]
+    axis.set_yticks(rows, [_in_lines(label) for label in labels])
     axis.set_ylim(len(info) - 0.5, -0.5)
-    axis.set_xlabel(wrapped(f"difference in {header.metric} from {header.compared_with}", LABEL_WIDTH))
+    axis.xaxis.set_major_locator(MaxNLocator(_MOST_TICKS))
+    # Below the whole figure: beside long names the axes are too narrow for it.
+    text = wrapped(f"difference in {header.metric} from {header.compared_with}", LABEL_WIDTH)
+    figure.supxlabel(text, color=INK, fontsize="medium")
     return figure
 
 
@@ -52,3 +59,11 @@ def forest_caption(info: pd.DataFrame, header: StudyHeader) -> str:
         f"intervals where there are two pairs or more ({int(info['n_pairs'].sum())} pairs in all). Arms {side} of the "
         f"line do better; an interval that crosses the line leaves the sign open."
     )
+
+
+def _in_lines(label: str) -> str:
+    """A label in two lines where it is long: names of arms with two parts break between them."""
+    if len(label) <= _NAME_WIDTH or "__" not in label:
+        return wrapped(label, LABEL_WIDTH)
+    first, _, second = label.partition("__")
+    return f"{first}\n{second}"

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from prism_ray.errors import Fault, InputError
-from prism_ray.report.tables import latest, with_value
+from prism_ray.report.values import latest, with_value
 from prism_ray.statistics import FoldPredictions, gene_effect, run_and_gene_effect
 from prism_ray.tracking.headers import StudyHeader
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from prism_ray.report.style import colour_bar, new_figure
-from prism_ray.report.tables import latest, searched_parameters, with_value
+from prism_ray.report.style import COLOURS, colour_bar, draw_cells, new_figure
+from prism_ray.report.tables import searched_parameters
 from prism_ray.report.text import number
+from prism_ray.report.values import latest, with_value
 from prism_ray.tracking.headers import StudyHeader
 
 GRID_COLUMNS = ["cell_type", "row", "column", "row_value", "column_value", "n", "mean", "std"]
-_LIGHT = 0.5
-"""Part of the colour range from which a cell is light enough for dark text."""
 
 
 def grid_info(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
@@ -45,15 +45,11 @@ def draw_grid(info: pd.DataFrame, header: StudyHeader) -> Figure:
     for axis, cell_type in zip(axes, cell_types, strict=True):
         means = info[info["cell_type"] == cell_type].pivot(index="row_value", columns="column_value", values="mean")
         cells = means.to_numpy(dtype=np.float64)
-        # Bright is good, whichever direction that is.
-        mapped = axis.imshow(cells, cmap="cividis_r" if header.direction == "minimize" else "cividis", aspect="auto")
-        for place, value in np.ndenumerate(cells):
-            shade = 0.5 if np.ptp(cells) == 0 else (value - cells.min()) / np.ptp(cells)
-            is_light = (1 - shade if header.direction == "minimize" else shade) > _LIGHT
-            colour = "#000000" if is_light else "#ffffff"
-            axis.text(place[1], place[0], number(float(value)), ha="center", va="center", color=colour)
+        texts = [[number(float(value)) for value in row] for row in cells]
+        mapped = draw_cells(axis, cells, texts, header.direction, (float(cells.min()), float(cells.max())))
         best = np.unravel_index(np.argmin(cells) if header.direction == "minimize" else np.argmax(cells), cells.shape)
-        axis.plot(best[1], best[0], "s", markersize=34, markerfacecolor="none", color="#d9622b", markeredgewidth=1.5)
+        corner = float(best[1]) - 0.5, float(best[0]) - 0.5
+        axis.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=2.5, clip_on=False))
         axis.set_xticks(range(cells.shape[1]), [f"{value:g}" for value in means.columns])
         axis.set_yticks(range(cells.shape[0]), [f"{value:g}" for value in means.index])
         axis.set_xlabel(str(info["column"].iloc[0]))

@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from prism_ray.report.figures import StudyFigure
+from prism_ray.report.figure import StudyFigure
 from prism_ray.report.finalists import finalists_header
 from prism_ray.report.page import definitions_html, document, figure_html, table_html
+from prism_ray.report.text import CHOSEN_HEADING, COST_HEADING
 from prism_ray.tracking.headers import StudyHeader
 
 _FACTS = {
@@ -84,7 +85,7 @@ def render(page: Page) -> str:
         *_finalists(page),
         f"<h2>{table_title(header)}</h2>",
         table_html(page.headings, page.rows),
-        f'<p class="study">{escape(reading_aid(header))}</p>',
+        f'<p class="study">{escape(" ".join(filter(None, (reading_aid(header), cost_aid(page.headings)))))}</p>',
     ]
     if page.genes[1]:
         parts += ["<h2>Would it hold on other genes?</h2>", table_html(*page.genes)]
@@ -135,9 +136,23 @@ def reading_aid(header: StudyHeader) -> str:
     if header.baseline is None:
         return text
     return (
-        f"{text} Differences are paired by seed and fold against {header.compared_with}; p is the paired t test's, "
-        f"corrected by Holm over the arms."
+        f"{text} Differences are paired by seed and fold against {header.compared_with}; effect size is the difference "
+        f"in standard deviations of the differences (Hedges' g); p is the paired t test's, corrected by Holm over the "
+        f"arms."
     )
+
+
+def cost_aid(headings: Sequence[str]) -> str:
+    """How to read the columns of cost and choice, as far as the table has them."""
+    parts = []
+    if COST_HEADING in headings:
+        parts.append("Training: mean time in training steps of a run, on the machine that trained it.")
+    if CHOSEN_HEADING in headings:
+        parts.append(
+            "Chosen: the simplest arm within one standard error of the best by validation, which the test genes do not "
+            "enter."
+        )
+    return " ".join(parts)
 
 
 def gene_aid(header: StudyHeader) -> str:

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 
 from prism_ray.report.style import COLOURS, LOG_AXIS_FROM, ROW_HEIGHT_IN, new_figure
-from prism_ray.report.tables import search_column, searched_parameters, with_value
+from prism_ray.report.tables import search_column, searched_parameters
+from prism_ray.report.values import with_value
 from prism_ray.tracking.headers import StudyHeader
 
 IMPORTANCE_COLUMNS = ["parameter", "importance", "n_trials"]

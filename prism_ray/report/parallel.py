@@ -10,14 +10,17 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from prism_ray.report.style import LOG_AXIS_FROM, QUIET, colour_bar, new_figure
-from prism_ray.report.tables import search_column, searched_parameters, with_value
+from prism_ray.report.style import LOG_AXIS_FROM, QUIET, colour_bar, new_figure, set_off, shortened
+from prism_ray.report.tables import search_column, searched_parameters
 from prism_ray.report.text import number
+from prism_ray.report.values import with_value
 from prism_ray.tracking.headers import StudyHeader
 
 PARALLEL_COLUMNS = ["trial_id", "rank", "value", "parameter", "setting", "height"]
 _FEWEST_SETTINGS = 2
 _FEWEST_TRIALS = 3
+_MARKS_WIDTH = 64
+"""Characters of all axes' marks beside each other."""
 _BEST_PART = 0.1
 """Part of the trials that are drawn in full colour."""
 
@@ -92,7 +95,8 @@ def _draw_axes(axis: Axes, info: pd.DataFrame, names: list[str]) -> None:
         if len(marks) > 6:
             marks = marks.iloc[[0, -1]]
         for row in marks.to_dict("records"):
-            axis.text(place + 0.03, row["height"], row["setting"], fontsize="x-small", va="center", zorder=3)
+            text = shortened(row["setting"], _MARKS_WIDTH // len(names))
+            axis.text(place + 0.03, row["height"], text, fontsize="x-small", va="center", zorder=3, bbox=set_off())
     axis.set_xlim(-0.1, len(names) - 0.5)
     axis.set_ylim(-0.18, 1.06)
     axis.set_xticks(range(len(names)), names, rotation=20, ha="right")

@@ -11,6 +11,12 @@ import pandas as pd
 from prism_ray.tracking.addresses import redact
 from prism_ray.tracking.headers import StudyHeader
 
+MIXTURES = {
+    "git_commits": "source commits",
+    "data_digests": "data digests",
+    "results_versions": "results versions",
+}
+"""What all trials of a study should have one of, by its name among the facts, in words."""
 PACKAGES = ("prism-ray", "mlflow", "numpy", "pandas", "scipy", "matplotlib")
 
 
@@ -43,10 +49,9 @@ def provenance(trials: pd.DataFrame, header: StudyHeader, *, tracking_uri: str, 
 
 def mixture_notes(facts: dict[str, Any]) -> list[str]:
     """Sentences about trials that differ in what should be one for all of them; empty where nothing is mixed."""
-    words = {"git_commits": "source commits", "data_digests": "data digests", "results_versions": "results versions"}
     return [
         f"The trials come from {len(facts[name])} {word}: {', '.join(str(value)[:12] for value in facts[name])}."
-        for name, word in words.items()
+        for name, word in MIXTURES.items()
         if len(facts[name]) > 1
     ]
 

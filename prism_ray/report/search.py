@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from prism_ray.report.style import COLOURS, LOG_AXIS_FROM, QUIET, legend_above, new_figure
-from prism_ray.report.tables import search_column, searched_parameters, with_value
+from prism_ray.report.style import COLOURS, LOG_AXIS_FROM, QUIET, legend_above, new_figure, shortened
+from prism_ray.report.tables import search_column, searched_parameters
+from prism_ray.report.values import with_value
 from prism_ray.tracking.headers import StudyHeader
 
 N_COLUMNS = 2
@@ -95,7 +96,7 @@ def draw_parameters(info: pd.DataFrame, ranking: str) -> Figure:
             settings = sorted(set(part["setting"]))
             places = part["setting"].map(settings.index)
             axis.plot(places, part["value"], "o", color=COLOURS[0], markersize=4)
-            labels = [text if len(text) <= LONGEST_LABEL else f"{text[: LONGEST_LABEL - 1]}…" for text in settings]
+            labels = [shortened(text, LONGEST_LABEL) for text in settings]
             axis.set_xticks(range(len(settings)), labels, rotation=30, ha="right")
         axis.set_xlabel(name)
         axis.set_ylabel(ranking)

@@ -11,14 +11,16 @@ import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 COLOURS = ("#2f7fc1", "#d9622b", "#1f9e77", "#b5609a", "#8a7a1f", "#5f6b7a")
 """Series colours, after Okabe and Ito: told apart without red and green, readable on white and on near black."""
@@ -26,8 +28,12 @@ LOG_AXIS_FROM = 20.0
 """Ratio of the largest to the smallest position from which an axis is logarithmic."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 """Series markers: a colour is never the only difference."""
+HATCHES = ("", "///", "...", "xxx", "\\\\\\", "++")
+"""Fillings of bars, for the same reason."""
 INK = "#24272c"
 """Text and axes; on a page it becomes the page's own text colour."""
+PAPER = "#fffffe"
+"""What text is set off by from lines behind it; on a page it becomes the page's own background."""
 QUIET = "#8b9199"
 """Reference lines and single runs."""
 WIDTH_IN = 6.4
@@ -35,6 +41,8 @@ ROW_HEIGHT_IN = 0.42
 LABEL_WIDTH = 70
 """Characters of a line below or above axes that are as wide as the figure."""
 _LEGEND_WIDTH = 36
+_LIGHT = 0.5
+"""Part of the colour range from which a cell is light enough for dark text."""
 
 # Matplotlib types its settings by a list of literal names that changes with each version.
 _STYLE: Any = {
@@ -74,6 +82,16 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(text, width))
 
 
+def shortened(text: str, longest: int) -> str:
+    """`text`, cut to `longest` characters where it is longer; its whole is in the figure's table."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def set_off() -> dict[str, Any]:
+    """The box of a text that stands over lines."""
+    return {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+
+
 def legend_above(axis: Axes) -> None:
     """A legend above the axes, where it hides no data."""
     handles, labels = axis.get_legend_handles_labels()
@@ -91,8 +109,53 @@ def legend_above(axis: Axes) -> None:
     )
 
 
-def colour_bar(figure: Figure, mapped: ScalarMappable, axis: Axes, label: str) -> None:
-    """A bar that says what the colours of a map mean."""
+def number_axis(axis: Axes, positions: Sequence[float], *, always_log: bool = False) -> None:
+    """An x axis with a tick at each of the ascending `positions`, logarithmic where they span a factor of 20.
+
+    Args:
+        always_log: whatever they span, as long as all are above 0.
+    """
+    spans = positions[0] > 0 and positions[-1] / positions[0] >= LOG_AXIS_FROM
+    if spans or (always_log and positions[0] > 0):
+        axis.set_xscale("log")
+    axis.set_xticks(positions, [tick_text(position) for position in positions])
+    axis.minorticks_off()
+
+
+def tick_text(value: float) -> str:
+    """A number as short as a tick needs it: from 10,000 on in thousands, `20k`."""
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
+
+
+def draw_cells(
+    axis: Axes,
+    cells: NDArray[np.float64],
+    texts: Sequence[Sequence[str]],
+    direction: Literal["minimize", "maximize"],
+    ends: tuple[float, float],
+) -> ScalarMappable:
+    """A map with a text in each cell. Bright is good, whichever direction that is.
+
+    Args:
+        axis: to draw on.
+        cells: (rows, columns); nan stays empty.
+        texts: of the same shape.
+        direction: whether less or more is better.
+        ends: values of both ends of the colours.
+    """
+    less = direction == "minimize"
+    shades = "cividis_r" if less else "cividis"
+    mapped = axis.imshow(cells, cmap=shades, aspect="auto", vmin=ends[0], vmax=ends[1])
+    for place, value in np.ndenumerate(cells):
+        shade = 0.5 if ends[0] == ends[1] or np.isnan(value) else (value - ends[0]) / (ends[1] - ends[0])
+        is_light = (1 - shade if less else shade) > _LIGHT
+        colour = INK if np.isnan(value) else "#000000" if is_light else "#ffffff"
+        axis.text(place[1], place[0], texts[place[0]][place[1]], ha="center", va="center", color=colour)
+    return mapped
+
+
+def colour_bar(figure: Figure, mapped: ScalarMappable, axis: Axes | Sequence[Axes], label: str) -> None:
+    """A bar that says what the colours of a map, or of several beside each other, mean."""
     with mpl.rc_context(_STYLE):
         bar = figure.colorbar(mapped, ax=axis, label=label, pad=0.01, fraction=0.03)
     bar.outline.set_visible(False)
@@ -110,7 +173,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata=_METADATA["svg"])
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = text[text.index("<svg") :].replace(INK, "currentColor").replace(PAPER, "var(--page)")
     text = _ID.sub(lambda match: f"{match.group(1)}{name}-", text)
     size = re.search(r'width="[\d.]+pt" height="[\d.]+pt"', text)
     if size is not None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from prism_ray.report.style import COLOURS, QUIET, new_figure
-from prism_ray.report.tables import latest, with_value
+from prism_ray.report.values import latest, with_value
 from prism_ray.statistics import summarize
 from prism_ray.tracking.headers import StudyHeader
 

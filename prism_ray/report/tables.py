@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from prism_ray.report.ordered import chosen_arms
+from prism_ray.report.values import arm_pairs, latest, of_arm, selection_column, with_value
 from prism_ray.statistics import (
+    effect_size,
     holm,
     minimal_detectable_effect,
     paired_differences,
     paired_effect,
+    probability_of_improvement,
     sign_test,
     summarize,
 )
@@ -25,30 +29,8 @@ from prism_ray.tracking.headers import PRUNED, StudyHeader
 N_BEST_TRIALS = 10
 TRIAL_PLACE = ("rank", "trial_id", "cell_type", "seed", "fold")
 """First columns of a table of best trials; the one after them ranks it."""
-PAIR = ["seed", "fold"]
-_PLACE = ["cell_type", "arm", *PAIR]
 _NOT_SEARCHED = {"param/seed", "param/data.fold", "param/data.cell_type"}
 _METRIC_NAME = re.compile(r"[^\w\-. /:]")
-
-
-def selection_column(metric: str) -> str:
-    """Column by which settings may be chosen: the chosen network's validation value for a `test/` metric."""
-    return f"best/{metric.removeprefix('test/')}" if metric.startswith("test/") else metric
-
-
-def with_value(trials: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Finished trials whose `column` is a finite number, one a place (cell type, arm, seed, fold): the latest."""
-    if column not in trials:
-        return trials.iloc[:0].assign(**{column: pd.Series(dtype="float64")})
-    usable: pd.DataFrame = trials[
-        (trials["status"] == "FINISHED") & np.isfinite(trials[column].to_numpy(dtype=np.float64))
-    ]
-    return usable.sort_values("start_time", kind="stable")
-
-
-def latest(trials: pd.DataFrame) -> pd.DataFrame:
-    """One row a place (cell type, arm, seed, fold): its last."""
-    return trials.drop_duplicates(_PLACE, keep="last")
 
 
 def arm_table(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
@@ -56,16 +38,21 @@ def arm_table(trials: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
 
     Columns: cell_type, arm; n_planned, n_finished (with a value), n_failed (failed, killed, or finished without a
     value), n_running, n_missing (never started); mean, std, ci_low, ci_high of the metric; n_pairs, difference,
-    difference_low, difference_high, p, p_holm, p_sign against the arm's reference over (seed, fold) pairs, and
-    detectable, the smallest true difference found with 80 % power; nan where not defined.
+    difference_low, difference_high, p, p_holm, p_sign against the arm's reference over (seed, fold) pairs;
+    effect_size (Hedges' g of the pairs) with effect_low, effect_high; improvement, the probability that a run of the
+    arm is better than one of its reference in the same fold; detectable, the smallest true difference found with 80 %
+    power; train_s, seconds in training steps, mean over the finished runs; chosen, whether the one-standard-error rule
+    on validation chooses the arm (of an ordered study; elsewhere none is). nan where not defined.
     Holm's correction runs over the arms of a cell type.
     """
     values = latest(with_value(trials, header.metric))
+    chosen = chosen_arms(trials, header)
     parts = []
     for cell_type in header.cell_types:
         rows = [_arm_row(trials, values, header, cell_type, arm) for arm in header.arms_on(cell_type)]
         for row, adjusted in zip(rows, holm([float(row["p"]) for row in rows]), strict=True):
             row["p_holm"] = adjusted
+            row["chosen"] = (cell_type, row["arm"]) in chosen
         parts += rows
     return pd.DataFrame(parts, columns=ARM_COLUMNS)
 
@@ -89,15 +76,22 @@ ARM_COLUMNS = [
     "p",
     "p_holm",
     "p_sign",
+    "effect_size",
+    "effect_low",
+    "effect_high",
+    "improvement",
     "detectable",
+    "train_s",
+    "chosen",
 ]
+COST = "cost/train_s"
 
 
 def _arm_row(
     trials: pd.DataFrame, values: pd.DataFrame, header: StudyHeader, cell_type: str, arm: str
 ) -> dict[str, Any]:
-    ours = _of_arm(trials, cell_type, arm)
-    by_pair = _by_pair(_of_arm(values, cell_type, arm), header.metric)
+    ours = of_arm(trials, cell_type, arm)
+    by_pair = arm_pairs(values, cell_type, arm, header.metric)
     summary = summarize(list(by_pair.values()))
     started = _pairs(ours)
     still_running = _pairs(ours[ours["status"].isin(["RUNNING", "SCHEDULED"])]) - set(by_pair)
@@ -114,6 +108,7 @@ def _arm_row(
         "std": summary.std,
         "ci_low": summary.low,
         "ci_high": summary.high,
+        "train_s": _mean_cost(of_arm(values, cell_type, arm)),
     }
     return {**row, **_against_reference(values, by_pair, header, cell_type, arm)}
 
@@ -122,9 +117,9 @@ def _against_reference(
     values: pd.DataFrame, by_pair: Mapping[tuple[int, str], float], header: StudyHeader, cell_type: str, arm: str
 ) -> dict[str, float]:
     other = header.reference(arm)
-    reference = {} if other is None else _by_pair(_of_arm(values, cell_type, other), header.metric)
+    reference = {} if other is None else arm_pairs(values, cell_type, other, header.metric)
     differences = paired_differences(by_pair, reference)
-    effect = paired_effect(differences)
+    effect, size = paired_effect(differences), effect_size(differences)
     return {
         "n_pairs": effect.difference.n,
         "difference": effect.difference.mean,
@@ -132,22 +127,29 @@ def _against_reference(
         "difference_high": effect.difference.high,
         "p": effect.p,
         "p_sign": sign_test(differences).p if effect.difference.n else float("nan"),
+        "effect_size": size.d,
+        "effect_low": size.low,
+        "effect_high": size.high,
+        "improvement": _improvement(by_pair, reference, header),
         "detectable": minimal_detectable_effect(effect.difference.std, effect.difference.n),
     }
 
 
-def _of_arm(trials: pd.DataFrame, cell_type: str, arm: str) -> pd.DataFrame:
-    return trials[(trials["cell_type"] == cell_type) & (trials["arm"] == arm)]
+def _improvement(
+    ours: Mapping[tuple[int, str], float], theirs: Mapping[tuple[int, str], float], header: StudyHeader
+) -> float:
+    """Probability of improvement, mean over the folds that both have: values of two folds do not compare."""
+    by_fold = [
+        [[value for (_, fold), value in runs.items() if fold == wanted] for runs in (ours, theirs)]
+        for wanted in header.folds
+    ]
+    found = [probability_of_improvement(arm, other, header.direction) for arm, other in by_fold if arm and other]
+    return float(np.mean(found)) if found else float("nan")
 
 
-def arm_pairs(values: pd.DataFrame, cell_type: str, arm: str, metric: str) -> dict[tuple[int, str], float]:
-    """The metric of an arm's runs by (seed, fold); of one run a place, as `latest` gives them."""
-    return _by_pair(_of_arm(values, cell_type, arm), metric)
-
-
-def _by_pair(trials: pd.DataFrame, metric: str) -> dict[tuple[int, str], float]:
-    pairs = zip(trials["seed"].tolist(), trials["fold"].tolist(), strict=True)
-    return dict(zip(pairs, trials[metric].astype("float64").tolist(), strict=True))
+def _mean_cost(runs: pd.DataFrame) -> float:
+    """Mean seconds in training steps; nan where no run says."""
+    return float(runs[COST].astype("float64").mean()) if COST in runs else float("nan")
 
 
 def _pairs(trials: pd.DataFrame) -> set[tuple[int, str]]:

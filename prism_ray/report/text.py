@@ -15,8 +15,11 @@ from prism_ray.tracking.headers import StudyHeader
 NOTHING = "-"
 """Shown where a number is not defined, for example a standard deviation of one run."""
 
-ARM_HEADINGS = ("arm", "finished", "failed", "missing", "mean", "std", "95 % interval")
-PAIRED_HEADINGS = ("pairs", "difference", "95 % interval of it", "p (Holm)")
+ARM_HEADINGS = ("arm", "finished", "failed", "missing", "mean ± std", "95 % interval")
+PAIRED_HEADINGS = ("pairs", "difference", "95 % interval of it", "effect size", "p (Holm)")
+COST_HEADING = "training"
+CHOSEN_HEADING = "one-standard-error rule"
+CHOSEN = "chosen"
 
 GENE_HEADINGS = ("arm", "runs", "genes", "difference", "95 % over genes", "95 % over runs and genes")
 
@@ -46,6 +49,21 @@ def signed(value: float) -> str:
     return f"+{text}" if text != NOTHING and value > 0 else text
 
 
+def mean_std(mean: float, std: float) -> str:
+    """`mean ± std`, or the mean alone where one run has no spread."""
+    return number(mean) if math.isnan(std) else f"{number(mean)} ± {number(std)}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it, `-` where it is not known."""
+    if math.isnan(seconds):
+        return NOTHING
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
 def probability(value: float) -> str:
     """A p value with three decimals, `< 0.001` below."""
     if math.isnan(value):
@@ -59,20 +77,33 @@ def table_cells(table: pd.DataFrame, header: StudyHeader) -> tuple[list[str], li
         return [str(name) for name in table.columns], [[number(value) for value in row] for row in _rows(table)]
     several = len(header.cell_types) > 1
     paired = header.baseline is not None
+    # Nothing is trained in an evaluation; and a study that is not ordered has nothing to choose.
+    costs = bool((table["train_s"] > 0).any())
+    chooses = bool(table["chosen"].any())
     headings = [*(("cell type",) if several else ()), *ARM_HEADINGS, *(PAIRED_HEADINGS if paired else ())]
+    headings += [*((COST_HEADING,) if costs else ()), *((CHOSEN_HEADING,) if chooses else ())]
     rows = []
     for row in table.to_dict("records"):
         failed = str(row["n_failed"]) + (f" (+{row['n_running']} running)" if row["n_running"] else "")
         cells = [row["cell_type"]] if several else []
         cells += [row["arm"], f"{row['n_finished']} of {row['n_planned']}", failed, str(row["n_missing"])]
-        cells += [number(row["mean"]), number(row["std"]), interval(row["ci_low"], row["ci_high"])]
+        cells += [mean_std(row["mean"], row["std"]), interval(row["ci_low"], row["ci_high"])]
         if paired and row["arm"] == header.baseline:
-            cells += ["baseline", "", "", ""]
+            cells += ["baseline", "", "", "", ""]
         elif paired:
             cells += [str(row["n_pairs"]), signed(row["difference"])]
-            cells += [interval(row["difference_low"], row["difference_high"]), probability(row["p_holm"])]
+            cells += [interval(row["difference_low"], row["difference_high"]), _size(row["effect_size"])]
+            cells.append(probability(row["p_holm"]))
+        cells += ["none" if row["train_s"] == 0 else duration(row["train_s"])] if costs else []
+        cells += [CHOSEN if row["chosen"] else ""] if chooses else []
         rows.append(cells)
     return headings, rows
+
+
+def _size(value: float) -> str:
+    if math.isnan(value):
+        return NOTHING
+    return f"{value:+.2f}" if abs(value) < 100 else f"{value:+.3g}"
 
 
 def gene_cells(genes: pd.DataFrame, header: StudyHeader) -> tuple[list[str], list[list[str]]]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from prism_ray.report.tables import arm_pairs, latest, with_value
 from prism_ray.report.text import interval, number, probability, signed
+from prism_ray.report.values import arm_pairs, latest, with_value
 from prism_ray.statistics import Verdict, holm, judge, paired_differences, paired_effect
 from prism_ray.tracking.headers import Expected, StudyHeader
 

@@ -16,6 +16,9 @@ POWER = 0.8
 _MOST_PAIRS = 10_000
 """Above so many pairs the effect is not worth their cost, and the search for their number ends."""
 
+_LARGE_T = 1e4
+"""From here on a noncentrality is told by its limit, which is right to seven digits."""
+
 
 @dataclass(frozen=True)
 class EffectSize:
@@ -114,6 +117,9 @@ def _power(shift: float, n: int, level: float) -> float:
 
 def _noncentrality(t: float, freedom: int, tail: float) -> float:
     """The noncentrality at which a t of `freedom` degrees of freedom is at or below `t` with probability `tail`."""
+    if abs(t) > _LARGE_T:
+        # There the noise of the mean is nothing beside that of the standard deviation, and SciPy gives nan.
+        return t * math.sqrt(float(stats.chi2.ppf(1 - tail if t > 0 else tail, freedom)) / freedom)
 
     def missing(shift: float) -> float:
         return float(stats.nct.cdf(t, freedom, shift)) - tail

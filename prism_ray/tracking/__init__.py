@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from prism_ray.tracking.fetch import StudyRun, fetch_study, fetch_trials
     from prism_ray.tracking.journal import JOURNAL_NAME, replay
     from prism_ray.tracking.mlflow_tracker import MlflowTracker
-    from prism_ray.tracking.predictions import fetch_predictions
+    from prism_ray.tracking.predictions import fetch_predictions, fetch_state_weights
 
 _LOADED_AT_FIRST_USE = {
     "Delivered": "deliveries",
@@ -45,6 +45,7 @@ _LOADED_AT_FIRST_USE = {
     "StudyRun": "fetch",
     "deliver_journals": "deliveries",
     "fetch_predictions": "predictions",
+    "fetch_state_weights": "predictions",
     "fetch_study": "fetch",
     "fetch_trials": "fetch",
     "journals_of": "deliveries",
@@ -72,6 +73,7 @@ __all__ = [
     "default_tracking_uri",
     "deliver_journals",
     "fetch_predictions",
+    "fetch_state_weights",
     "fetch_study",
     "fetch_trials",
     "is_redacted",

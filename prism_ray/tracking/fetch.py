@@ -9,7 +9,7 @@ from mlflow.entities import Experiment, Run, ViewType
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from prism_ray.errors import Fault, TrackingError, did_you_mean
+from prism_ray.errors import Fault, FaultList, TrackingError, did_you_mean
 from prism_ray.tracking.addresses import absolute, database_file, redact
 from prism_ray.tracking.client import connect, naming_the_store
 from prism_ray.tracking.headers import OUTCOME_TAG, StudyHeader
@@ -138,7 +138,9 @@ def _reading_client(uri: str) -> MlflowClient:
 def _launch(client: MlflowClient, uri: str, asked: str) -> StudyRun:
     study, _, run = asked.partition("@")
     experiment = client.get_experiment_by_name(study)
-    if experiment is None or experiment.lifecycle_stage != "active" or "prism.study" not in experiment.tags:
+    if experiment is not None:
+        _refuse_other_experiment(experiment, uri)
+    if experiment is None:
         known = [item.name for item in _experiments(client) if "prism.study" in item.tags]
         fix = did_you_mean(study, known) if known else "it holds no study yet; run one first"
         fault = Fault(f"tracking store {redact(uri)}", f"has no study {study!r}", fix)
@@ -162,6 +164,17 @@ def _launch(client: MlflowClient, uri: str, asked: str) -> StudyRun:
         n_others=len(launches) - 1,
         tags=dict(last.data.tags),
     )
+
+
+def _refuse_other_experiment(experiment: Experiment, uri: str) -> None:
+    """Refuse an experiment that is no study, or is no more."""
+    faults = FaultList()
+    where, what = f"tracking store {redact(uri)}", f"experiment {experiment.name!r}"
+    if experiment.lifecycle_stage != "active":
+        faults.add(where, f"{what} was deleted", "restore it in the MLflow UI")
+    elif "prism.study" not in experiment.tags:
+        faults.add(where, f"{what} was not made by prism-ray", "name a study of this store, or another store")
+    faults.raise_if_any(TrackingError)
 
 
 def _experiments(client: MlflowClient) -> list[Experiment]:

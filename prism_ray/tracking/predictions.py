@@ -1,9 +1,9 @@
-"""Per-gene test predictions of finished trials, read back from the runs that keep them."""
+"""What finished trials say of each test gene, read back from the runs that keep it: predictions, weights of states."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -12,11 +12,14 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from prism_ray.errors import Fault, TrackingError
 from prism_ray.tracking.addresses import absolute
-from prism_ray.tracking.client import connect, naming_the_store
+from prism_ray.tracking.client import connect, describe, naming_the_store
 
 PREDICTIONS_NAME = "test_predictions.parquet"
 """File among a trial's artifacts; the trial's record writes it under the same name."""
+STATES_NAME = "state_weights.parquet"
+"""The same of a trial that learned background states."""
 PREDICTION_COLUMNS = ("gene_id", "chrom", "label", "prediction")
 _AT_ONCE = 8
 
@@ -27,32 +30,56 @@ def fetch_predictions(tracking_uri: str, run_ids: Iterable[str]) -> dict[str, pd
     Raises:
         TrackingError: the store cannot be reached or does not know a run.
     """
+    return _fetch(tracking_uri, run_ids, PREDICTIONS_NAME, PREDICTION_COLUMNS)
+
+
+def fetch_state_weights(tracking_uri: str, run_ids: Iterable[str]) -> dict[str, pd.DataFrame]:
+    """Weights a_i of learned background states by run; runs without are left out.
+
+    A row a test gene: gene_id and, for each state, `state_i`, a list of D float32.
+
+    Raises:
+        TrackingError: the store cannot be reached or does not know a run.
+    """
+    return _fetch(tracking_uri, run_ids, STATES_NAME, None)
+
+
+def _fetch(
+    tracking_uri: str, run_ids: Iterable[str], name: str, columns: Sequence[str] | None
+) -> dict[str, pd.DataFrame]:
+    """Tables that runs keep under a name; `columns` of them, or all."""
     uri = absolute(tracking_uri)
     wanted = list(run_ids)
-    with naming_the_store(uri), tempfile.TemporaryDirectory(prefix="prism-ray-predictions-") as scratch:
+    with naming_the_store(uri), tempfile.TemporaryDirectory(prefix="prism-ray-tables-") as scratch:
         client = connect(uri)
 
         def read(run_id: str) -> pd.DataFrame | None:
-            return _read(client, run_id, Path(scratch) / run_id)
+            file = _file(client, run_id, name, Path(scratch) / run_id)
+            return None if file is None else _table(file, run_id, columns)
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             found = list(pool.map(read, wanted))
     return {run_id: table for run_id, table in zip(wanted, found, strict=True) if table is not None}
 
 
-def _read(client: MlflowClient, run_id: str, scratch: Path) -> pd.DataFrame | None:
+def _table(file: Path, run_id: str, columns: Sequence[str] | None) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(file, columns=None if columns is None else list(columns))
+    except (OSError, ValueError) as problem:
+        fault = Fault(f"run {run_id}", f"its {file.name} cannot be read ({describe(problem)})", "run the trial again")
+        raise TrackingError(str(fault), [fault]) from problem
+
+
+def _file(client: MlflowClient, run_id: str, name: str, scratch: Path) -> Path | None:
+    """An artifact of a run: where it lies, or fetched into `scratch`; None where the run has none of the name."""
     location = urlsplit(str(client.get_run(run_id).info.artifact_uri))
     if location.scheme in ("", "file"):
-        file = Path(unquote(location.path)) / PREDICTIONS_NAME
-        return _table(file) if file.is_file() else None
-    if PREDICTIONS_NAME not in {item.path for item in client.list_artifacts(run_id)}:
+        file = Path(unquote(location.path)) / name
+        return file if file.is_file() else None
+    if name not in {item.path for item in client.list_artifacts(run_id)}:
         return None
     scratch.mkdir()
     try:
-        return _table(Path(client.download_artifacts(run_id, PREDICTIONS_NAME, str(scratch))))
+        return Path(client.download_artifacts(run_id, name, str(scratch)))
     except MlflowException as problem:
-        raise OSError(f"run {run_id}: its {PREDICTIONS_NAME} cannot be fetched ({problem})") from problem
-
-
-def _table(file: Path) -> pd.DataFrame:
-    return pd.read_parquet(file, columns=list(PREDICTION_COLUMNS))
+        raise OSError(f"run {run_id}: its {name} cannot be fetched ({problem})") from problem

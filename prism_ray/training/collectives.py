@@ -63,12 +63,12 @@ def take_from_first(model: nn.Module, placement: Placement) -> None:
 
 
 def gather_rows(values: NDArray[np.float32], n_rows: int, placement: Placement) -> NDArray[np.float32]:
-    """(n_rows,) values of all workers, put back in order: worker r holds the rows `share_of_rows` gives it."""
+    """(n_rows, ...) values of all workers, put back in order: worker r holds the rows `share_of_rows` gives it."""
     if placement.n_workers == 1:
         return values
     n_each = len(range(n_rows)[share_of_rows(n_rows, 0, placement.n_workers)])
     # Collectives need equal shapes; what pads a short shard is cut off again below.
-    mine = torch.zeros(n_each, dtype=torch.float32, device=placement.device)
+    mine = torch.zeros((n_each, *values.shape[1:]), dtype=torch.float32, device=placement.device)
     mine[: len(values)] = torch.from_numpy(values)
     parts = [torch.empty_like(mine) for _ in range(placement.n_workers)]
     with exchanging():

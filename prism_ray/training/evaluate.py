@@ -1,18 +1,23 @@
-"""Predictions of a model for many genes, and their metrics."""
+"""Predictions of a model for many genes, their metrics, and the weights of their background states.
+
+N genes, D channels, n background states.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from prism_ray.metrics import regression_metrics
 from prism_ray.model import Prism
 from prism_ray.store import GeneArrays
-from prism_ray.training.batches import make_batch
+from prism_ray.training.batches import Batch, make_batch
 from prism_ray.training.collectives import gather_rows, share_of_rows
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneReader, as_source
@@ -26,7 +31,6 @@ def genes_a_batch(window_bp: int) -> int:
     return max(1, _POSITIONS_A_BATCH // window_bp)
 
 
-@torch.inference_mode()
 def predict_rows(
     model: Prism,
     genes: GeneArrays | GeneReader,
@@ -38,18 +42,47 @@ def predict_rows(
 
     The model is evaluated in float32 and in evaluation mode; its mode is restored.
     """
+
+    def predicted(batch: Batch) -> Tensor:
+        output = model(batch.sequence, batch.signals, batch.scalars, paths=path)
+        chosen: Tensor | None = output.plain if path == "plain" else output.adjusted
+        assert chosen is not None
+        return chosen
+
+    return _over_rows(model, genes, rows, placement, predicted, ())
+
+
+def state_rows(
+    model: Prism, genes: GeneArrays | GeneReader, rows: NDArray[np.int64], placement: Placement
+) -> NDArray[np.float32]:
+    """(N, D, n) float32 weights a_i of `rows`, in their order, on every worker; each computes its share.
+
+    Only the encoder of states runs, in evaluation mode; the model's mode is restored.
+
+    Raises:
+        InputError: a model without background states.
+    """
+    shape = model.config.d_model, model.config.n_states
+    return _over_rows(model, genes, rows, placement, lambda batch: model.states(batch.signals), shape)
+
+
+@torch.inference_mode()
+def _over_rows(
+    model: Prism,
+    genes: GeneArrays | GeneReader,
+    rows: NDArray[np.int64],
+    placement: Placement,
+    compute: Callable[[Batch], Tensor],
+    shape: tuple[int, ...],
+) -> NDArray[np.float32]:
+    """(N, *shape) of what a batch of B genes gives, (B, *shape)."""
     source = as_source(genes)
     was_training = model.training
     model.eval()
     mine = rows[share_of_rows(len(rows), placement.rank, placement.n_workers)]
-    parts = [np.empty(0, dtype=np.float32)]
+    parts = [np.empty((0, *shape), dtype=np.float32)]
     with closing(source.chunks(mine, genes_a_batch(source.genes.window_bp))) as chunks:
-        for arrays in chunks:
-            batch = make_batch(arrays, placement.device)
-            output = model(batch.sequence, batch.signals, batch.scalars, paths=path)
-            chosen = output.plain if path == "plain" else output.adjusted
-            assert chosen is not None
-            parts.append(chosen.float().cpu().numpy())
+        parts += [compute(make_batch(arrays, placement.device)).float().cpu().numpy() for arrays in chunks]
     model.train(was_training)
     return gather_rows(np.concatenate(parts), len(rows), placement)
 

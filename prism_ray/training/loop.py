@@ -25,7 +25,7 @@ from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
 from prism_ray.training.checkpoint import RunState, load_state, save_state
 from prism_ray.training.collectives import any_worker, take_from_first
-from prism_ray.training.evaluate import evaluate_rows
+from prism_ray.training.evaluate import evaluate_rows, state_rows
 from prism_ray.training.gradients import N_LOSSES, GradientStep
 from prism_ray.training.order import TrainingOrder, steps_between_validations
 from prism_ray.training.preemption import RunInterruptedError, termination_noticed
@@ -48,6 +48,7 @@ class TrainResult:
         history: every reported metric by step, as {"step": ..., name: value}.
         test_rows: (N,) row numbers of the test genes.
         test_prediction: (N,) float32 prediction of each of them.
+        test_states: (N, D, n) float32 weights a_i of their background states; None where none are learned.
         n_parameters: trained numbers in the network.
         train_s: seconds in training steps, over all attempts.
         micro_batch: genes that a worker computed at a time in the end.
@@ -59,6 +60,7 @@ class TrainResult:
     history: list[dict[str, float]]
     test_rows: NDArray[np.int64]
     test_prediction: NDArray[np.float32]
+    test_states: NDArray[np.float32] | None
     n_parameters: int
     train_s: float
     micro_batch: int
@@ -293,12 +295,14 @@ def _finish(run: _Run) -> TrainResult:
     metrics, prediction = evaluate_rows(
         run.model, run.source, run.split.test, run.placement, run.config.model.predict_with, "test"
     )
+    learns_states = run.config.model.n_states > 0 and run.config.model.states == "learned"
     return TrainResult(
         model=run.model,
         metrics={**run.best, **metrics},
         history=run.history,
         test_rows=run.split.test,
         test_prediction=prediction,
+        test_states=state_rows(run.model, run.source, run.split.test, run.placement) if learns_states else None,
         n_parameters=count_parameters(run.model),
         train_s=run.train_s,
         micro_batch=run.gradients.micro_batch,

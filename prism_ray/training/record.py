@@ -5,6 +5,7 @@
   history.json           every reported metric by step; empty for an evaluation
   model/                 model.safetensors + config.json; an evaluation has none: its model is another trial's
   test_predictions.parquet   gene_id, chrom, label, prediction
+  state_weights.parquet      gene_id and, for each learned background state, its weights of that test gene: state_1, ...
   checkpoint.pt          while it trains; removed when it is finished
 
 Reading it loads no PyTorch, for plans; `recording.py` writes it.
@@ -27,6 +28,7 @@ RESULT_NAME = "result.json"
 HISTORY_NAME = "history.json"
 MODEL_NAME = "model"
 PREDICTIONS_NAME = "test_predictions.parquet"
+STATES_NAME = "state_weights.parquet"
 RECORD_SCHEMA = 1
 
 
@@ -83,7 +85,9 @@ class TrialRecord:
         model = self.folder / MODEL_NAME
         own = sorted(model.iterdir()) if self.trained_trial is None else []
         names = {f"{MODEL_NAME}/{file.name}": file for file in own}
-        return {**names, PREDICTIONS_NAME: self.folder / PREDICTIONS_NAME, RESULT_NAME: self.folder / RESULT_NAME}
+        # Only runs that learned states have their weights, and not those of before they were kept.
+        states = [STATES_NAME] if (self.folder / STATES_NAME).exists() else []
+        return {**names, **{name: self.folder / name for name in (PREDICTIONS_NAME, *states, RESULT_NAME)}}
 
 
 def read_record(folder: Path) -> TrialRecord | None:

@@ -28,6 +28,7 @@ from prism_ray.training.record import (
     PREDICTIONS_NAME,
     RECORD_SCHEMA,
     RESULT_NAME,
+    STATES_NAME,
     TrialRecord,
     read_record,
 )
@@ -69,6 +70,7 @@ def write_record(
         "checkpoint_activations": result.checkpointing,
     }
     _write_predictions(folder, result.test_rows, result.test_prediction, genes)
+    _write_states(folder, result.test_rows, result.test_states, genes)
     _write_json(folder / HISTORY_NAME, result.history)
     record = _write_result(folder, run, result.metrics, result.n_parameters, cost)
     (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
@@ -114,9 +116,21 @@ def _write_predictions(
             "prediction": prediction.astype(np.float32),
         }
     )
-    temporary = folder / f".{PREDICTIONS_NAME}.{os.getpid()}"
-    predictions.to_parquet(temporary, index=False)
-    temporary.replace(folder / PREDICTIONS_NAME)
+    _write_table(folder / PREDICTIONS_NAME, predictions)
+
+
+def _write_states(folder: Path, rows: NDArray[np.int64], states: NDArray[np.float32] | None, genes: NamedGenes) -> None:
+    """Write the weights a_i, (N, D, n), a column a state and in it a list of D float32 a gene."""
+    if states is None:
+        return
+    columns = {f"state_{number + 1}": list(states[:, :, number]) for number in range(states.shape[2])}
+    _write_table(folder / STATES_NAME, pd.DataFrame({"gene_id": genes.gene_id[rows], **columns}))
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    table.to_parquet(temporary, index=False)
+    temporary.replace(path)
 
 
 def _write_result(

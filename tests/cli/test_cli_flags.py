@@ -55,7 +55,7 @@ FLAGS: dict[str, set[str]] = {
     "retry": {"--failed", *LAUNCH},
     "cancel": {"--storage", "--tracking-uri", "--wait"},
     "sync": {"--storage", "--tracking-uri"},
-    "report": {"--storage", "--tracking-uri", "--out", "--against", "--mixed"},
+    "report": {"--storage", "--tracking-uri", "--out", "--against", "--mixed", "--format"},
     "doctor": {"--json"},
     # A checkpoint of the published implementation does not say all of its settings.
     "import-checkpoint": {"--out", "--signals", "--centre-bp", "--weight-activation", "--average"},

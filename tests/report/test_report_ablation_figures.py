@@ -87,8 +87,8 @@ def test_a_grid_has_every_combination() -> None:
     figure = draw_grid(info, GRID_STUDY)
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["0.3120", "0.3620", "0.2120", "0.2620"]
-    (frame,) = figure.axes[0].lines
-    assert (list(frame.get_xdata()), list(frame.get_ydata())) == ([0], [1])  # alpha 1, beta 0
+    (frame,) = figure.axes[0].patches
+    assert frame.get_bbox().bounds == (-0.5, 0.5, 1, 1)  # column beta 0, row alpha 1
 
 
 def test_an_incomplete_grid_or_a_third_setting_is_no_map() -> None:

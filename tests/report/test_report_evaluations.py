@@ -86,8 +86,9 @@ def test_words_and_figures_say_what_is_compared(trials: pd.DataFrame) -> None:
     _, rows = table_cells(table, HEADER)
     assert [row[1] for row in rows if "baseline" in row] == ["n0__intact", "n0__intact"]
     assert "n2__there" in set(forest_info(table, HEADER)["arm"])
-    (figure,) = study_figures(trials, table, HEADER)
-    assert (figure.name, figure.title) == ("forest", "Arms against their references")
+    figures = study_figures(trials, table, HEADER)
+    assert [figure.name for figure in figures] == ["cross_cell", "forest"]
+    assert figures[-1].title == "Arms against their references"
 
 
 def test_genes_are_paired_within_a_cell_type_alone(trials: pd.DataFrame) -> None:

@@ -11,7 +11,8 @@ import pytest
 from prism_ray.errors import InputError
 from prism_ray.metrics import mse
 from prism_ray.report.by_chrom import FOLD_COLUMNS, MOST_ARMS, draw_folds, fold_caption, fold_info
-from prism_ray.report.figures import gene_figures, study_figures
+from prism_ray.report.figures import study_figures
+from prism_ray.report.gene_figures import gene_figures
 from prism_ray.report.genes import GENE_COLUMNS, finished_runs, gene_table, paired_folds, wants_predictions
 from prism_ray.report.predicted import (
     draw_predicted,

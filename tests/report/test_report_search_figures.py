@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from prism_ray.report.importance import FEWEST_TRIALS, draw_importance, importance_caption, importance_info
 from prism_ray.report.parallel import PARALLEL_COLUMNS, draw_parallel, parallel_caption, parallel_info
+from prism_ray.report.pareto import PARETO_COLUMNS, draw_pareto, pareto_caption, pareto_info
+from prism_ray.report.search_figures import pareto_figure
 from tests.report.made_trials import search_header, trial, trials_of
 
 
@@ -81,3 +85,33 @@ def test_too_little_for_parallel_coordinates() -> None:
     trials = made_search(9)
     single = trials.drop(columns=[name for name in trials if name.startswith("param/") and name not in one])
     assert not len(parallel_info(single, search_header(9)))
+
+
+def test_the_front_is_what_no_other_trial_beats() -> None:
+    values = [(0.4, 10.0), (0.3, 20.0), (0.35, 30.0), (0.2, 400.0), (0.2, 500.0)]
+    rows = [
+        trial("search", 2, error, **{"trial_id": f"t{index}", "cost/train_s": seconds})
+        for index, (error, seconds) in enumerate(values)
+    ]
+    header = replace(search_header(5), second_metric="cost/train_s", second_direction="minimize")
+    info = pareto_info(trials_of(rows), header)
+    assert list(info.columns) == PARETO_COLUMNS
+    assert dict(zip(info["trial_id"], info["on_front"], strict=True)) == {
+        "t0": True,
+        "t1": True,
+        "t2": False,
+        "t3": True,
+        "t4": False,
+    }
+    (axis,) = draw_pareto(info, header, "best/mse").axes
+    rest, steps, front = axis.lines
+    assert list(rest.get_xdata()) == [30.0, 500.0]
+    assert list(front.get_ydata()) == [0.4, 0.3, 0.2]
+    assert steps.get_drawstyle() == "steps-post"
+    assert axis.get_xscale() == "log"
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("cost/train_s", "best/mse")
+    caption = pareto_caption(info, header, "best/mse")
+    assert "5 finished trials; 3 of them are on the front" in caption
+    assert pareto_figure(trials_of(rows), header) is not None
+    assert pareto_figure(trials_of(rows), search_header(5)) is None
+    assert pareto_figure(trials_of(rows).assign(status="FAILED"), header) is None

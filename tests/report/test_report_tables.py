@@ -14,11 +14,14 @@ from prism_ray.report.tables import (
     best_trials_table,
     count_trials,
     searched_parameters,
-    selection_column,
     summary_metrics,
 )
 from prism_ray.report.text import (
+    ARM_HEADINGS,
+    CHOSEN_HEADING,
+    COST_HEADING,
     counts_sentence,
+    duration,
     headline,
     interval,
     number,
@@ -28,6 +31,8 @@ from prism_ray.report.text import (
     table_markdown,
     table_text,
 )
+from prism_ray.report.values import selection_column
+from prism_ray.statistics import effect_size
 from tests.report.made_trials import search_header, search_trials, trial, trials_of
 from tests.tracking_support import STUDY
 
@@ -60,6 +65,45 @@ def test_arm_table_equals_scipy(trials: pd.DataFrame) -> None:
     assert row["p"] == row["p_holm"] == pytest.approx(test.pvalue)
     assert row["p_sign"] == 0.25
     assert row["n_pairs"] == 3
+
+
+def test_size_improvement_cost_and_choice_of_an_arm(trials: pd.DataFrame) -> None:
+    costs = trials.assign(**{"cost/train_s": [10.0, 20.0, 60.0, 1.0, 2.0, 3.0, 9.0, 9.0]})
+    table = arm_table(costs, HEADER)
+    row = table.iloc[1]
+    differences = np.subtract(N2, N0)
+    size = effect_size(differences)
+    assert row[["effect_size", "effect_low", "effect_high"]].tolist() == pytest.approx([size.d, size.low, size.high])
+    # SciPy's U counts pairs in which the first is greater, ties half: less is better here.
+    u = stats.mannwhitneyu(N0, N2).statistic
+    assert row["improvement"] == pytest.approx(u / 9)
+    assert table["train_s"].tolist()[:2] == [30.0, 2.0]
+    # Validation equals test here: n0's 0.22 is more than a standard error above n2's 0.2067.
+    assert table["chosen"].tolist() == [False, True, False]
+    headings, rows = table_cells(table, HEADER)
+    assert headings[-2:] == [COST_HEADING, CHOSEN_HEADING]
+    assert [line[-2:] for line in rows] == [["30.0 s", ""], ["2.0 s", "chosen"], ["-", ""]]
+    free = table_cells(arm_table(costs.assign(**{"cost/train_s": 0.0}), replace(HEADER, curve=None)), HEADER)[0]
+    assert COST_HEADING not in free
+    assert CHOSEN_HEADING not in free
+
+
+def test_improvement_compares_within_folds() -> None:
+    header = replace(HEADER, folds=("fold_1", "fold_2"))
+    rows = [
+        trial(arm, 2, value + harder, fold=fold)
+        for fold, harder in (("fold_1", 0.0), ("fold_2", 1.0))
+        for arm, value in (("n0", 0.3), ("n2", 0.2))
+    ]
+    assert arm_table(trials_of(rows), header).iloc[1]["improvement"] == 1.0
+    assert arm_table(trials_of(rows), replace(header, direction="maximize")).iloc[1]["improvement"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (59.9, "59.9 s"), (90, "1.5 min"), (9000, "2.5 h"), (math.nan, "-")]
+)
+def test_a_time_has_the_unit_that_suits_it(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_failed_running_and_missing_trials_are_counted(trials: pd.DataFrame) -> None:
@@ -120,7 +164,7 @@ def test_a_study_without_baseline_has_no_differences(trials: pd.DataFrame) -> No
     header = replace(HEADER, baseline=None)
     table = arm_table(trials, header)
     assert table["difference"].isna().all()
-    assert len(table_cells(table, header)[0]) == 7
+    assert table_cells(table, header)[0] == [*ARM_HEADINGS, CHOSEN_HEADING]
     assert "difference" not in headline(table, header)
 
 
@@ -166,9 +210,9 @@ def test_headline_names_the_best_arm_with_its_uncertainty(trials: pd.DataFrame) 
 def test_table_reads_well(trials: pd.DataFrame) -> None:
     lines = table_text(arm_table(trials, HEADER), HEADER).splitlines()
     assert lines[0].split()[:4] == ["arm", "finished", "failed", "missing"]
-    assert "0.2200  0.0200  [0.1703, 0.2697]  baseline" in lines[2]
+    assert "0.2200 ± 0.0200  [0.1703, 0.2697]  baseline" in lines[2]
     assert "-0.0133" in lines[3]
-    assert lines[4].split() == ["n4", "0", "of", "3", "2", "1", "-", "-", "-", "0", "-", "-", "-"]
+    assert lines[4].split() == ["n4", "0", "of", "3", "2", "1", "-", "-", "0", "-", "-", "-", "-"]
     running = arm_table(trials_of([trial("n2", 2, math.nan, status="RUNNING")]), HEADER)
     assert "0 (+1 running)" in table_text(running, HEADER)
     assert table_markdown(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 |"

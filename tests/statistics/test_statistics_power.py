@@ -45,6 +45,21 @@ def test_an_effect_without_spread_or_pairs_has_no_size() -> None:
     assert two.low < two.high
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("n", [2, 5, 20])
+def test_the_interval_of_a_huge_effect_is_its_limit(n: int, sign: int) -> None:
+    """Differences that vary by rounding alone have a t beyond what a noncentral t can be computed for."""
+    base = np.resize([-1.0, 1.0], n) + np.linspace(0, 0.1, n)
+    base = (base - base.mean()) / base.std(ddof=1) * sign
+    below, above, rounding = (effect_size(base + sign * t / math.sqrt(n)) for t in (0.999e4, 1.001e4, 1e15))
+    for name in ("low", "high"):
+        # On both sides of where the limit takes over, and far beyond it, the interval grows with d.
+        assert getattr(above, name) / getattr(below, name) == pytest.approx(1.001 / 0.999, rel=1e-6)
+        assert getattr(rounding, name) / getattr(above, name) == pytest.approx(1e15 / 1.001e4, rel=0.2)
+    for size in (below, above, rounding):
+        assert size.low < size.high
+
+
 @pytest.mark.parametrize("n", [2, 3, 5, 12, 60])
 def test_minimal_detectable_effect_has_the_stated_power(n: int) -> None:
     effect = minimal_detectable_effect(0.01, n)

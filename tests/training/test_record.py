@@ -14,15 +14,19 @@ import pytest
 import torch
 
 from prism_ray.config import RunConfig
-from prism_ray.errors import CheckpointError
-from prism_ray.model import load
+from prism_ray.errors import CheckpointError, InputError
+from prism_ray.model import Prism, load
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
 from prism_ray.training import recording as record_module
+from prism_ray.training.batches import make_batch
 from prism_ray.training.checkpoint import CHECKPOINT_NAME
+from prism_ray.training.evaluate import state_rows
 from prism_ray.training.loop import TrainResult, train
 from prism_ray.training.record import RESULT_NAME, TrialRecord, read_record
 from prism_ray.training.recording import Identity, write_record
+from prism_ray.training.reporter import Placement
+from prism_ray.training.sources import as_source
 
 Write = Callable[..., TrialRecord]
 
@@ -69,7 +73,16 @@ def test_what_is_written_is_read(
     assert predictions["chrom"].tolist() == arrays.chrom[split.test].tolist()
     np.testing.assert_array_equal(predictions["prediction"], result.test_prediction)
     np.testing.assert_array_equal(predictions["label"], arrays.label[split.test])
+    states = pd.read_parquet(folder / "state_weights.parquet")
+    assert states["gene_id"].tolist() == predictions["gene_id"].tolist()
     model = load(folder / "model")
+    batch = make_batch(arrays.take(split.test), torch.device("cpu"))
+    expected = model.eval()(batch.sequence, batch.signals, batch.scalars).state_weights
+    assert expected is not None
+    for number in range(config.model.n_states):
+        kept = np.stack(states[f"state_{number + 1}"].to_list())
+        assert kept.dtype == np.float32
+        np.testing.assert_allclose(kept, expected[:, :, number].detach().numpy(), atol=1e-6)
     for name, value in result.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
     assert model.trained_on is not None
@@ -78,6 +91,7 @@ def test_what_is_written_is_read(
         "result.json",
         "history.json",
         "model",
+        "state_weights.parquet",
         "test_predictions.parquet",
     }
 
@@ -90,8 +104,34 @@ def test_final_metrics_and_files_for_a_tracker(write: Write, tmp_path: Path) -> 
     assert final["test/mse"] == record.metrics["test/mse"]
     assert not any(name.startswith("val/") for name in final)
     files = record.files()
-    assert set(files) == {"model/config.json", "model/model.safetensors", "test_predictions.parquet", "result.json"}
+    own = {"model/config.json", "model/model.safetensors", "test_predictions.parquet", "result.json"}
+    assert set(files) == {*own, "state_weights.parquet"}
     assert all(path.is_file() for path in files.values())
+    # A record of before the weights were kept is as good as it was.
+    files["state_weights.parquet"].unlink()
+    assert set(record.files()) == own
+
+
+@pytest.mark.parametrize("model", [{"n_states": 0}, {"states": "random"}, {"states": "dropout"}])
+def test_only_learned_states_have_weights_to_keep(
+    model: dict[str, Any], config: RunConfig, arrays: GeneArrays, split: Split, tmp_path: Path
+) -> None:
+    changed = config.model_copy(update={"model": config.model.model_copy(update=model)})
+    short = changed.model_copy(update={"training": config.training.model_copy(update={"n_steps": 1})})
+    result = train(short, arrays, split)
+    assert result.test_states is None
+    identity = Identity(short, "0123456789abcdef", "d" * 64, 1)
+    record = write_record(tmp_path / "t", result, arrays, identity, n_workers=1, device=torch.device("cpu"))
+    assert "state_weights.parquet" not in record.files()
+
+
+def test_states_are_asked_of_a_model_that_has_them(config: RunConfig, arrays: GeneArrays, split: Split) -> None:
+    inputs = as_source(arrays).genes.inputs
+    none = Prism(config.model.model_copy(update={"n_states": 0}), inputs)
+    with pytest.raises(InputError, match="states: were asked of a model with n_states 0"):
+        state_rows(none, arrays, split.test, Placement())
+    with pytest.raises(InputError, match="signals: are missing"):
+        Prism(config.model, inputs).states(None)
 
 
 def test_a_metric_that_is_not_a_number_survives(write: Write, result: TrainResult, tmp_path: Path) -> None:

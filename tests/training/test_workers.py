@@ -22,7 +22,7 @@ from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
 from prism_ray.training.checkpoint import load_state
 from prism_ray.training.collectives import gather_rows, share_of_rows, sum_over_workers, take_from_first
-from prism_ray.training.evaluate import evaluate_rows
+from prism_ray.training.evaluate import evaluate_rows, state_rows
 from prism_ray.training.gradients import GradientStep
 from prism_ray.training.loop import TrainResult, train
 from prism_ray.training.preemption import RunInterruptedError
@@ -61,7 +61,9 @@ def evaluations(setting: Setting, placement: Placement) -> list[dict[str, Any]]:
     for n_rows in ODD_COUNTS:
         rows = split.test[:n_rows]
         metrics, prediction = evaluate_rows(model, source, rows, placement, "adjusted", "test")
-        found.append({"metrics": metrics, "prediction": torch.from_numpy(prediction)})
+        states = state_rows(model, source, rows, placement)
+        tensors = {"prediction": torch.from_numpy(prediction), "states": torch.from_numpy(states)}
+        found.append({"metrics": metrics, **tensors})
     return found
 
 
@@ -211,7 +213,8 @@ def test_metrics_do_not_depend_on_the_number_of_workers(two: list[Any], setting:
     three = start(three_workers, 3, setting, tmp_path)
     for found in (*(each["evaluations"] for each in two), *three):
         for one, other in zip(found, expected, strict=True):
-            torch.testing.assert_close(one["prediction"], other["prediction"], rtol=1e-5, atol=1e-6)
+            for name in ("prediction", "states"):
+                torch.testing.assert_close(one[name], other[name], rtol=1e-5, atol=1e-6)
             assert one["metrics"] == pytest.approx(other["metrics"], rel=1e-4, nan_ok=True)
 
 
