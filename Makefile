@@ -34,8 +34,10 @@ demo: install
 	@echo "Compare     $(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/$(DEMO)/results/mlflow.db"
 	@echo "            and open http://127.0.0.1:5000; the study is the experiment 'smoke'"
 
+# Two processes with a Ray cluster each: much of a test's time is spent waiting for something to start. Files in the order of
+# their names, since those that wait most come first.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""What all tests share: one simulated genome, its store, and one local Ray cluster a test run."""
+"""What all tests share: one simulated genome, its store, and one local Ray cluster a test process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import pytest
 # Read by processes that Ray starts: they must be there before ray is imported anywhere.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+# Ray's workers give way to everything else, also to what another test process computes meanwhile, and hardly run then.
+os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
 
 pytest_plugins = ["tests.postgres"]
@@ -39,7 +41,7 @@ def simulated_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
-    """One local Ray cluster of two CPUs for the whole test run: starting one takes many seconds."""
+    """One local Ray cluster of two CPUs for all tests of this process: starting one takes many seconds."""
     import ray
 
     ray.init(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
@@ -73,10 +74,12 @@ def node_cache(store: Path, digest: str, node_id: str) -> Any:
     trial that dies takes no cache with it.
 
     Args:
-        digest: of the store's data; stores that differ do not share a cache.
+        digest: of the store's data; stores that differ do not share a cache, nor do copies of one: a copy may be
+            damaged, and its user is to read of this one's files.
     """
+    place = hashlib.sha256(str(store).encode()).hexdigest()[:8]
     return _NodeCache.options(  # type: ignore[attr-defined]
-        name=f"prism-ray-cache-{digest[:16]}-{node_id}",
+        name=f"prism-ray-cache-{digest[:16]}-{place}-{node_id}",
         get_if_exists=True,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
     ).remote(str(store))

@@ -56,6 +56,7 @@ class LocalCluster:
             **ports,
             "HOME": str(folder / "home"),
             "NO_PROXY": "127.0.0.1",
+            "RAY_worker_niceness": "0",
             "BIN": str(Path(sys.executable).parent),
             "N_CPUS": "2",
             "OBJECT_STORE_BYTES": str(150 * 2**20),

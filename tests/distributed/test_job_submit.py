@@ -47,12 +47,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
 
 def smoke(cluster: LocalCluster, store: Path, storage: Path) -> subprocess.CompletedProcess[str]:
     command = ["prism-ray", "run", "search_spaces/smoke.yaml", "--store", str(store)]
+    command += ["--set", "training.n_steps=30"]
     return cluster.submit(*command, "--storage", str(storage), "--tracking-uri", cluster.mlflow)
 
 
-def runs_of(cluster: LocalCluster, study: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The parent run of a study, the only one, and its child runs."""
-    found = cluster.ask("experiments/search", max_results=10, filter=f"name = '{study}'")["experiments"]
+def runs_of(cluster: LocalCluster) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The parent run of the study that was submitted, the only one, and its child runs."""
+    found = cluster.ask("experiments/search", max_results=10, filter="name LIKE 'smoke-set-%'")["experiments"]
     (experiment,) = found
     runs = cluster.ask("runs/search", experiment_ids=[experiment["experiment_id"]], max_results=100)["runs"]
     children = [run for run in runs if "mlflow.parentRunId" in tags_of(run)]
@@ -71,8 +72,8 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, simulated_store: 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 of 4 trials are finished (0 before this launch)" in done.stdout
 
-    parent, children = runs_of(cluster, "smoke")
-    assert tags_of(parent)["prism.study"] == "smoke"
+    parent, children = runs_of(cluster)
+    assert tags_of(parent)["prism.study"].startswith("smoke-set-")
     assert parent["info"]["status"] == "FINISHED"
     assert "study.yaml" in artifacts_of(cluster, parent)
     assert "report/report.html" in artifacts_of(cluster, parent, "report")
@@ -83,7 +84,7 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, simulated_store: 
         assert run["info"]["status"] == "FINISHED"
         assert tags_of(run)["mlflow.parentRunId"] == parent["info"]["run_id"]
         assert params_of(run)["model.n_states"] == tags_of(run)["prism.arm"].lstrip("n")
-        assert params_of(run)["training.n_steps"] == "120"
+        assert params_of(run)["training.n_steps"] == "30"
         assert {"test/mse", "test/pearson_r", "best/mse"} <= metrics_of(run).keys()
         assert {"model", "test_predictions.parquet"} <= artifacts_of(cluster, run)
         assert "model/model.safetensors" in artifacts_of(cluster, run, "model")
@@ -91,13 +92,13 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, simulated_store: 
         steps = [int(point.get("step", 0)) for point in history]
         assert len(steps) > 1
         assert steps == sorted(set(steps))
-        assert steps[-1] == 120
+        assert steps[-1] == 30
     assert {tags_of(run)["prism.git_commit"] for run in [parent, *children]} == {COMMIT}
 
     again = smoke(cluster, simulated_store, storage)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "4 of 4 trials are finished (4 before this launch)" in again.stdout
-    _, repeated = runs_of(cluster, "smoke")
+    _, repeated = runs_of(cluster)
     assert sorted(map(str, repeated)) == sorted(map(str, children))
 
 

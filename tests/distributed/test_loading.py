@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,7 +36,7 @@ from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.single import RunSettings, train_config
 from prism_ray.distributed.streaming import held_bytes, most_batches
 from prism_ray.distributed.study_run import run_study
-from prism_ray.errors import InputError
+from prism_ray.errors import InputError, StoreError
 from prism_ray.study.designs import expand
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_trials
@@ -188,6 +190,19 @@ class TestOnACluster:
         with pytest.raises(InputError, match="'memory' is no way of loading"):
             train_config(REPOSITORY / "no.yaml", RunSettings(store, tmp_path / "out", loading=odd))
         assert not settings.storage.exists()
+
+    def test_a_damaged_copy_of_a_store_is_not_read_for_the_other(self, store: Path, tmp_path: Path) -> None:
+        import ray
+
+        from prism_ray.distributed.ingest import shared_projection
+
+        opened, copy, node = prism_ray.store.open(store), tmp_path / "copy", ray.get_runtime_context().get_node_id()
+        shutil.copytree(store, copy)
+        path = damage(copy)
+        _held = node_cache(copy, opened.digest, node)
+        with pytest.raises(StoreError, match=re.escape(str(path))):
+            shared_projection(copy, opened.digest, run_config().data)
+        assert len(shared_projection(store, opened.digest, run_config().data).gene_id) == 280
 
     def test_trials_of_a_node_share_what_it_decoded(self, store: Path) -> None:
         import ray
