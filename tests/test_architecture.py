@@ -25,6 +25,7 @@ FLOORS = [
     {"model", "store"},
     {"training", "tracking", "statistics", "study"},
     {"distributed", "report"},
+    {"api"},
     {"cli"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -40,7 +40,12 @@ def launch(study: Study, settings: StudySettings) -> int:
         print(f"{len(outcome.repeating)} of these would fail the same way and are not run again; `{retry}` does it")
     if outcome.stop is not None and outcome.is_stopped:
         print(f"STOPPED with {outcome.n_left} trials left to do: {outcome.stop.reason}")
-    if outcome.n_finished:
+    if outcome.untold:
+        sync = f"prism-ray sync --storage {settings.storage}"
+        print(f"UNTOLD    {outcome.untold}")
+        print(f"          what it lacks waits in {settings.storage}: `{sync}` delivers it,")
+        print(f"          and `prism-ray report {study.name} --storage {settings.storage}` writes the report then")
+    elif outcome.n_finished:
         report = write_report(settings.tracking_uri, study.name, settings.storage / "reports" / study.name)
         print(report.text)
         print(f"report    {report.html}")

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prism_ray.config import RunConfig
+from prism_ray.config import ModelConfig, RunConfig, TrainingConfig
 from prism_ray.distributed.packing import Packing, trials_a_gpu
 from prism_ray.distributed.projections import bytes_to_read, gene_chroms, projection_bytes, projection_key
 from prism_ray.distributed.resources import TrialResources
@@ -146,7 +146,7 @@ class PlanCosts:
         self._steps.learn(records_like(settings.storage, configs, store.digest))
         self._read: dict[str, int] = {}
         self._splits: dict[tuple[str, str], Split] = {}
-        self._estimates: dict[tuple[str, str], Estimate | None] = {}
+        self._estimates: dict[tuple[str, ModelConfig, TrainingConfig], Estimate | None] = {}
         self._used: set[str] = set()
 
     def trial_s(self, config: RunConfig) -> float | None:
@@ -168,7 +168,7 @@ class PlanCosts:
 
     def estimate(self, config: RunConfig) -> Estimate | None:
         """What a run's step was measured to take."""
-        key = (projection_key(config.data), str((config.model, config.training)))
+        key = (projection_key(config.data), config.model, config.training)
         if key not in self._estimates:
             self._estimates[key] = self._steps.estimate(config.trained())
         found = self._estimates[key]

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from prism_ray.distributed.closing import close_run
 from prism_ray.distributed.driver import only_driver
 from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
 from prism_ray.distributed.launch_checks import check_launch
@@ -60,15 +62,17 @@ def _run_tracked(study: Study, settings: StudySettings, progress: Progress, stor
     plan = json.dumps(plan_study(study, asked).document(), indent=1)
     parent = tracker.open_study(header, {"study.yaml": study.path, "plan.json": plan})
     maker = TaskMaker(settings, store.digest, parent, tags)
-    launch = Launch(study, settings, store, tracker, progress, maker, header)
+    reasons: list[str] = []
+    launch = Launch(study, settings, store, tracker, progress, maker, header, untold=reasons.append)
     status: Status = "KILLED"
     try:
         with signals_stop(launch.folder):
             outcome = RUN_KIND[study.kind](launch)
         status = outcome.status
     finally:
-        tracker.close_study(parent, status, {})
-    return outcome
+        problem = close_run(launch.folder, tracker, parent, status)
+    # What was away for a while and is back has been told all by the end of the launch, or will be by the next.
+    return replace(outcome, untold=problem or next(iter(reasons), ""))
 
 
 def override_tags(study: Study) -> dict[str, str]:

@@ -12,7 +12,7 @@ import ray
 
 import prism_ray.store
 from prism_ray.config import RunConfig
-from prism_ray.distributed.attempts import Ending, begin_attempt, deaths, died_text, end_attempt
+from prism_ray.distributed.attempts import Attempt, Ending, begin_attempt, deaths, died_text, end_own_attempt
 from prism_ray.distributed.claim import claim_trial
 from prism_ray.distributed.evaluation import evaluate_trial, trained_record
 from prism_ray.distributed.failures import ProcessDiedError, forget_failure, note_failure, read_failure
@@ -218,10 +218,12 @@ def _attempted(task: TrialTask) -> Iterator[None]:
     """
     folder = task.folder
     how: Ending = "failed"
+    own: Attempt | None = None
     try:
         node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
         step = saved_step(folder)
         attempts = begin_attempt(folder, task.study, task.launch, node=node, gpus=task.gpus, first_step=step)
+        own = attempts[-1]
         n_deaths = deaths(attempts, task.launch)
         if n_deaths > task.retry.retries:
             raise ProcessDiedError(died_text(n_deaths, attempts))
@@ -243,10 +245,12 @@ def _attempted(task: TrialTask) -> Iterator[None]:
         note_failure(folder, task.trial_id, problem)
         raise
     finally:
-        if how:
+        if how and own is not None:
             # On a full disk the note is lost; the next attempt finds this one open and closes it.
             with suppress(OSError):
-                end_attempt(folder, how, task.config.training.n_steps if how == "finished" else saved_step(folder))
+                end_own_attempt(
+                    folder, own, how, task.config.training.n_steps if how == "finished" else saved_step(folder)
+                )
 
 
 def _train_and_record(

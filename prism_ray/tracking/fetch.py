@@ -34,18 +34,21 @@ TRIAL_COLUMNS = {
     "results_version": "Int64",
     "trained_trial": "string",
     "git_commit": "string",
+    "device": "string",
     "start_time": "datetime64[ms, UTC]",
     "duration_s": "Float64",
 }
 """Columns of every table of trials, with their dtype. `status` is MLflow's: RUNNING, FINISHED, FAILED, KILLED or
 SCHEDULED; `outcome` is `pruned` where a search stopped the trial, and empty elsewhere; `trained_trial` names the trial
-whose model an evaluation used, and is empty for a trial that trained its own; `duration_s` runs from the first
+whose model an evaluation used, and is empty for a trial that trained its own; `device` is the
+kind of processor that it ran on, empty where the run does not say; `duration_s` runs from the first
 start to the end, time between interruptions included. After them come one float64 column a metric with its last value
 (`test/mse`), those of the machine (`system/...`) left out, and one column a setting (`param/model.n_states`)."""
 
 _TAGS = (
     *("study", "arm", "seed", "fold", "cell_type", "trial_id", "fingerprint", "data_digest", "results_version"),
     "trained_trial",
+    "device",
 )
 
 
