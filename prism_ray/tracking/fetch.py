@@ -33,15 +33,20 @@ TRIAL_COLUMNS = {
     "data_digest": "string",
     "results_version": "Int64",
     "git_commit": "string",
+    "device": "string",
     "start_time": "datetime64[ms, UTC]",
     "duration_s": "Float64",
 }
 """Columns of every table of trials, with their dtype. `status` is MLflow's: RUNNING, FINISHED, FAILED, KILLED or
-SCHEDULED; `outcome` is `pruned` where a search stopped the trial, and empty elsewhere; `duration_s` runs from the first
+SCHEDULED; `outcome` is `pruned` where a search stopped the trial, and empty elsewhere; `device` is the
+kind of processor that it ran on, empty where the run does not say; `duration_s` runs from the first
 start to the end, time between interruptions included. After them come one float64 column a metric with its last value
 (`test/mse`), and one column a setting (`param/model.n_states`)."""
 
-_TAGS = ("study", "arm", "seed", "fold", "cell_type", "trial_id", "fingerprint", "data_digest", "results_version")
+_TAGS = (
+    *("study", "arm", "seed", "fold", "cell_type", "trial_id", "fingerprint", "data_digest", "results_version"),
+    "device",
+)
 
 
 @dataclass(frozen=True)
