@@ -15,6 +15,7 @@ from prism_ray.errors import TrackingError
 from prism_ray.tracking import (
     NullTracker,
     StudyHeader,
+    default_artifact_root,
     default_tracking_uri,
     redact,
     resolve_tracking_uri,
@@ -157,3 +158,16 @@ def test_source_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("PRISM_RAY_GIT_DIRTY", "false")
     assert source_tags(tmp_path) == {"prism.git_commit": "d" * 40, "prism.git_dirty": "false"}
     assert source_tags(tmp_path / "absent")["prism.git_commit"] == "d" * 40
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("sqlite:////data/mlflow.db", None),
+        ("postgresql://me@host/mlflow", Path("/shared/mlartifacts")),
+        ("http://host:5000", None),
+        ("https://me:secret@host", None),
+    ],
+)
+def test_artifacts_of_a_bare_database_go_to_the_workspace(uri: str, expected: Path | None) -> None:
+    assert default_artifact_root(uri, Path("/shared")) == expected

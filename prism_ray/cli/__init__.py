@@ -22,6 +22,7 @@ from prism_ray.cli import (
     import_checkpoint,
     plan,
     predict,
+    promote,
     report,
     resume,
     run,
@@ -31,6 +32,7 @@ from prism_ray.cli import (
     study,
     sync,
     train,
+    ui,
 )
 from prism_ray.errors import PrismRayError, TrainingError
 
@@ -51,6 +53,8 @@ _COMMANDS = (
     cancel,
     sync,
     report,
+    promote,
+    ui,
     import_checkpoint,
     doctor,
 )

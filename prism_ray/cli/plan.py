@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     settings = PlanSettings(args.store.absolute(), storage, resources, args.max_concurrent, packing)
     plan = plan_study(study, settings)
     if args.json:
-        print(json.dumps({**asdict(plan), "n_left": plan.n_left}, indent=2))
+        print(json.dumps(plan.document(), indent=2))
     else:
         _print(plan, settings.storage, settings.store)
     return 0

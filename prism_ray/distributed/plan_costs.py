@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from prism_ray.config import ModelConfig, RunConfig, TrainingConfig
 from prism_ray.distributed.packing import Packing, trials_a_gpu
-from prism_ray.distributed.projections import gene_chroms, projection_bytes, projection_key
+from prism_ray.distributed.projections import bytes_to_read, gene_chroms, projection_bytes, projection_key
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.step_costs import Estimate, StepCosts, read_probes
 from prism_ray.distributed.workspace_trials import records_like
@@ -130,6 +131,10 @@ class Plan:
     def n_left(self) -> int:
         """Trials that are not finished."""
         return self.n_trials - self.n_finished
+
+    def document(self) -> dict[str, Any]:
+        """The plan as JSON types."""
+        return {**asdict(self), "n_left": self.n_left}
 
 
 class PlanCosts:
@@ -256,9 +261,7 @@ class PlanCosts:
     def _read_bytes(self, config: RunConfig) -> int:
         data, key = config.data, projection_key(config.data)
         if key not in self._read:
-            self._read[key] = self._store.bytes_to_read(
-                data.window_bp, data.signals, data.cell_type, sequence=data.sequence, scalars=data.scalars
-            )
+            self._read[key] = bytes_to_read(self._store, data)
         return self._read[key]
 
     def _split(self, config: RunConfig) -> Split:

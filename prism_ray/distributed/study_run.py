@@ -14,6 +14,8 @@ from prism_ray.distributed.driver import only_driver
 from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
 from prism_ray.distributed.launch_checks import check_launch
 from prism_ray.distributed.networks import network_lines
+from prism_ray.distributed.plan import plan_study
+from prism_ray.distributed.plan_costs import PlanSettings
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.stop_request import clear_stop, signals_stop
 from prism_ray.distributed.study_ablation import run_ablation
@@ -23,7 +25,7 @@ from prism_ray.store import Store
 from prism_ray.study.finalists import BASELINE_ARM
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.study.spec import Study
-from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, source_tags
+from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, default_artifact_root, source_tags
 
 RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {
     "ablation": run_ablation,
@@ -52,10 +54,13 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
 
 
 def _run_tracked(study: Study, settings: StudySettings, progress: Progress, store: Store) -> StudyOutcome:
-    tracker = MlflowTracker(settings.tracking_uri, background=True)
+    artifacts = default_artifact_root(settings.tracking_uri, settings.storage)
+    tracker = MlflowTracker(settings.tracking_uri, artifacts, background=True)
     tags = {**source_tags(settings.source_folder), **override_tags(study)}
     header = study_header(study, store.digest, settings.command, tags)
-    parent = tracker.open_study(header, {"study.yaml": study.path})
+    asked = PlanSettings(settings.store, settings.storage, settings.resources, settings.max_concurrent)
+    plan = json.dumps(plan_study(study, asked).document(), indent=1)
+    parent = tracker.open_study(header, {"study.yaml": study.path, "plan.json": plan})
     maker = TaskMaker(settings, store.digest, parent, tags)
     reasons: list[str] = []
     launch = Launch(study, settings, store, tracker, progress, maker, header, untold=reasons.append)
@@ -109,4 +114,6 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
         second_direction=second.direction if second is not None else None,
         n_proposals=search.n_trials if search is not None else None,
         finalist_seeds=finalists.seeds if finalists is not None else (),
+        objective=study.objective.metric.replace("val/", "best/"),
+        objective_direction=study.objective.direction,
     )
