@@ -3,6 +3,7 @@
 # make lint    ruff, mypy, shell scripts
 # make bench   speed, side by side
 # make audit   known faults of the pinned packages; needs the network
+# make screenshots   the pictures of README.md, from the demo's study (Debian packages chromium, chromium-driver)
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 # A cluster on loopback that lives for one command needs no token; real clusters keep theirs.
 export RAY_AUTH_MODE ?= disabled
 
-.PHONY: demo test lint format bench audit install clean
+.PHONY: demo test lint format bench audit screenshots install clean
 
 install: $(VENV)/.installed
 
@@ -32,8 +33,7 @@ demo: install
 	$(BIN)/prism-ray run search_spaces/smoke.yaml --store $(DEMO)/store --storage $(DEMO)/results
 	@echo
 	@echo "Report      open $(DEMO)/results/reports/smoke/report.html in a browser"
-	@echo "Compare     $(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/$(DEMO)/results/mlflow.db"
-	@echo "            and open http://127.0.0.1:5000; the study is the experiment 'smoke'"
+	@echo "Compare     $(BIN)/prism-ray ui smoke --storage $(DEMO)/results"
 
 # Two processes with a Ray cluster each: much of a test's time is spent waiting for something to start. Files in the order of
 # their names, since those that wait most come first.
@@ -60,5 +60,8 @@ audit:
 	$(VENV)-audit/bin/python -m pip install --quiet 'pip-audit>=2.9,<3'
 	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
+screenshots: demo
+	$(BIN)/python -m tests.screenshots $(DEMO)/results docs/images
+
 clean:
-	rm -rf $(VENV) $(VENV)-audit $(DEMO) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -66,6 +66,10 @@ class TrackingError(PrismRayError):
     """A tracking store that cannot be reached, or does not hold what was asked for."""
 
 
+class SearchDatabaseError(PrismRayError):
+    """A searcher's database that is locked or away for too long."""
+
+
 class MissingDependencyError(PrismRayError, ImportError):
     """An optional package is needed for what was asked, and is not installed."""
 

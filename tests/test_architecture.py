@@ -25,6 +25,7 @@ FLOORS = [
     {"model", "store"},
     {"training", "tracking", "statistics", "study"},
     {"distributed", "report"},
+    {"api"},
     {"cli"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -37,7 +38,7 @@ ONLY_IN = {
     "llvmlite": ["model/"],
     "triton": ["model/scan/triton_"],
     "safetensors": ["model/"],
-    "mlflow": ["tracking"],
+    "mlflow": ["tracking", "distributed/served_model.py"],
     "pyBigWig": ["features/signals.py", "features/simulate"],
     "cooler": ["features/contacts.py", "features/simulate"],
     "h5py": ["features/gene_windows.py"],

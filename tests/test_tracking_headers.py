@@ -15,6 +15,7 @@ from prism_ray.errors import TrackingError
 from prism_ray.tracking import (
     NullTracker,
     StudyHeader,
+    default_artifact_root,
     default_tracking_uri,
     redact,
     resolve_tracking_uri,
@@ -131,3 +132,16 @@ def test_columns_are_typed_by_all_their_values(texts: list[str | None], dtype: s
     column = decode_column(texts)
     assert column.dtype == dtype
     assert column.isna().tolist() == [text is None for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("sqlite:////data/mlflow.db", None),
+        ("postgresql://me@host/mlflow", Path("/shared/mlartifacts")),
+        ("http://host:5000", None),
+        ("https://me:secret@host", None),
+    ],
+)
+def test_artifacts_of_a_bare_database_go_to_the_workspace(uri: str, expected: Path | None) -> None:
+    assert default_artifact_root(uri, Path("/shared")) == expected

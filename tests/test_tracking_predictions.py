@@ -7,6 +7,7 @@ import pytest
 
 from prism_ray.errors import TrackingError
 from prism_ray.tracking import MlflowTracker, fetch_predictions, fetch_state_weights, fetch_trials
+from prism_ray.tracking.client import connect
 from prism_ray.tracking.predictions import PREDICTIONS_NAME, STATES_NAME
 from prism_ray.training import record
 from tests.tracking_support import STUDY, fresh_store, trial_header
@@ -53,9 +54,24 @@ def test_predictions_come_back_by_run(uri: str, tmp_path: Path) -> None:
     ]
 
 
+def test_a_run_whose_files_lie_elsewhere_is_asked_for(uri: str, tmp_path: Path) -> None:
+    """Where files of one run are found by where the first run's lie, one of another experiment must be found too."""
+    runs = track(uri, tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    client = connect(uri)
+    experiment = client.create_experiment("elsewhere", artifact_location=str(tmp_path / "elsewhere"))
+    other = client.create_run(experiment).info
+    TABLE.to_parquet(tmp_path / PREDICTIONS_NAME)
+    client.log_artifact(other.run_id, str(tmp_path / PREDICTIONS_NAME))
+    assert list(fetch_predictions(uri, [runs["n2"], runs["n0"], other.run_id])) == [runs["n2"], other.run_id]
+    assert fetch_predictions(uri, []) == {}
+
+
 def test_an_unknown_run_is_named(uri: str) -> None:
     with pytest.raises(TrackingError, match="0123"):
         fetch_predictions(uri, ["0123"])
+    with pytest.raises(TrackingError, match="4567"):
+        fetch_predictions(uri, [connect(uri).create_run("0").info.run_id, "4567"])
 
 
 def test_the_file_is_the_one_that_a_record_writes() -> None:

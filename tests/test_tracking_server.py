@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -28,45 +19,8 @@ from prism_ray.tracking import (
 )
 from prism_ray.tracking import mlflow_trial as module
 from prism_ray.tracking.predictions import PREDICTIONS_NAME, STATES_NAME
+from tests.mlflow_server import free_port, mlflow_server
 from tests.tracking_support import STUDY, fresh_store, trial_header
-
-START_TIMEOUT_S = 120
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The server on a port, in a process group of its own that is killed at the end."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
-    command += ["--artifacts-destination", f"{folder}/served"]
-    with (folder / "server.log").open("a") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-    try:
-        _wait_until_healthy(process, port, folder / "server.log")
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _wait_until_healthy(process: subprocess.Popen[bytes], port: int, output: Path) -> None:
-    end = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < end:
-        assert process.poll() is None, output.read_text()
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
-    raise AssertionError(f"no answer in {START_TIMEOUT_S} s:\n{output.read_text()}")
 
 
 def per_gene_files(folder: Path) -> dict[str, Path]:

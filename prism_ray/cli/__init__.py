@@ -23,6 +23,7 @@ from prism_ray.cli import (
     logs,
     plan,
     predict,
+    promote,
     report,
     resume,
     run,
@@ -33,6 +34,7 @@ from prism_ray.cli import (
     submit,
     sync,
     train,
+    ui,
 )
 from prism_ray.errors import PrismRayError, TrainingError
 
@@ -55,6 +57,8 @@ _COMMANDS = (
     cancel,
     sync,
     report,
+    promote,
+    ui,
     import_checkpoint,
     doctor,
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     study, storage = asked_study(args), workspace_folder(args)
     plan = planned(args, study, storage)
     if args.json:
-        print(json.dumps({**asdict(plan), "n_left": plan.n_left, "warnings": plan.warnings}, indent=2))
+        print(json.dumps(plan.document(), indent=2))
     else:
         print_plan(plan, storage, args.store.absolute())
     return 0

@@ -40,11 +40,16 @@ def launch(study: Study, settings: StudySettings) -> int:
         print(f"{len(outcome.repeating)} of these would fail the same way and are not run again; `{retry}` does it")
     if outcome.stop is not None and outcome.is_stopped:
         print(f"STOPPED with {outcome.n_left} trials left to do: {outcome.stop.reason}")
-    if outcome.n_finished:
+    if outcome.untold:
+        sync = f"prism-ray sync --storage {settings.storage}"
+        print(f"UNTOLD    {outcome.untold}")
+        print(f"          what it lacks waits in {settings.storage}: `{sync}` delivers it,")
+        print(f"          and `prism-ray report {study.name} --storage {settings.storage}` writes the report then")
+    elif outcome.n_finished:
         report = write_report(settings.tracking_uri, study.name, settings.storage / "reports" / study.name)
         print(report.text)
         print(f"report    {report.html}")
-    print(f"compare   {ui_line(settings.tracking_uri)}")
+    print(f"compare   {ui_line(study.name, settings.tracking_uri)}")
     return outcome.exit_code
 
 
@@ -58,10 +63,10 @@ def running_trial(storage: Path, study: str, label: str) -> TrialStatus | None:
     return None if found is None else trial_status(storage, found, note, time.time())
 
 
-def ui_line(tracking_uri: str) -> str:
-    """How to open the tracking store."""
+def ui_line(study: str, tracking_uri: str) -> str:
+    """How to open the tracking store at a study."""
     from prism_ray.tracking import redact
 
     if tracking_uri.startswith("http"):
         return f"open {redact(tracking_uri)}"
-    return f"mlflow ui --backend-store-uri {redact(tracking_uri)}    then open http://127.0.0.1:5000"
+    return f"prism-ray ui {study} --tracking-uri {redact(tracking_uri)}"

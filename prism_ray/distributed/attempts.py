@@ -73,6 +73,20 @@ def end_attempt(folder: Path, how: Ending, last_step: int) -> None:
         _write(folder, _ended(attempts, how, last_step))
 
 
+def end_own_attempt(folder: Path, own: Attempt, how: Ending, last_step: int) -> None:
+    """Note how this process's attempt ended, over what others made of its silence: it may have outlived its node.
+
+    Args:
+        own: the attempt, as `begin_attempt` gave it.
+    """
+    others = ("", "died", "node lost")
+    attempts = [
+        replace(one, ended=_now(), how=how, last_step=last_step) if _is(one, own) and one.how in others else one
+        for one in read_attempts(folder)
+    ]
+    _write(folder, attempts)
+
+
 def open_attempt(folder: Path) -> Attempt | None:
     """The attempt that runs, or died without notice; None where the last one has ended."""
     attempts = read_attempts(folder)
@@ -101,6 +115,10 @@ def gpu_hours(attempts: Sequence[Attempt], study: str) -> float:
         for attempt in attempts
         if attempt.study == study and attempt.ended
     )
+
+
+def _is(one: Attempt, other: Attempt) -> bool:
+    return (one.host, one.pid, one.started) == (other.host, other.pid, other.started)
 
 
 def _ended(attempts: tuple[Attempt, ...], how: Ending, last_step: int) -> tuple[Attempt, ...]:

@@ -7,15 +7,18 @@ this process, with no cluster at all. Both ask the same queue for trials, run th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from prism_ray.config import RunConfig
 from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.trial import TaskSource
 from prism_ray.distributed.trial_queue import TrialQueue
+from prism_ray.training.step_probe import MeasuredStep
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,18 @@ class Backend(Protocol):
             InputError: naming the nodes that do not.
         """
 
-    def node_is_lost(self, node: str) -> bool:
-        """Whether the node of that id, which ran a trial, is gone: what died with it is no failure of the trial."""
+    def watch_nodes(self) -> Callable[[str], bool | None]:
+        """What says, for a node that ran a trial, by its id, whether it is gone; None as long as that is not known.
+
+        What died with its node is no failure of the trial.
+        """
+
+    def measure(self, config: RunConfig, store: Path, each: TrialResources) -> MeasuredStep:
+        """Some real steps of a run, where and with what its trial would run.
+
+        Raises:
+            PrismRayError: a step cannot be done.
+        """
 
     def run(self, work: Work) -> None:
         """Run proposals until the queue has no more. Trials that fail do not stop the others."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,15 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from prism_ray.config import RunConfig
 from prism_ray.distributed.backend import Work
 from prism_ray.distributed.gpus import trial_device
 from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest, check_loading_name
+from prism_ray.distributed.probe import measure_here
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.trial_process import run_proposal
 from prism_ray.errors import FaultList, InputError
+from prism_ray.training.step_probe import MeasuredStep
 
 _PAUSE_S = 0.05
 """Pause before the queue is asked again, where it had nothing to run yet."""
@@ -56,9 +59,13 @@ class InProcessBackend:
         """Nothing to look at: there are no nodes."""
         return "this process alone"
 
-    def node_is_lost(self, node: str) -> bool:
-        """Never: there are no nodes."""
-        return False
+    def watch_nodes(self) -> Callable[[str], bool | None]:
+        """None is ever lost: there are no nodes."""
+        return lambda node: False
+
+    def measure(self, config: RunConfig, store: Path, each: TrialResources) -> MeasuredStep:
+        """Some steps of a run in this process, whose memory before is in what they take."""
+        return measure_here(config, store, each, trial_device(each.gpus_per_worker))
 
     def run(self, work: Work) -> None:
         """Run proposals in turn; the queue hears of them as it does from Tune."""

@@ -20,6 +20,7 @@ from ray.tune.search import Searcher
 from prism_ray.config import RunConfig
 from prism_ray.distributed.backend import Backend, Work
 from prism_ray.distributed.budget_watch import BudgetWatch, used_gpu_hours
+from prism_ray.distributed.closing import tracker_may_be_away
 from prism_ray.distributed.failures import read_failure
 from prism_ray.distributed.launch_note import MoreTrials
 from prism_ray.distributed.launch_noting import NotedTasks, note_launch
@@ -44,7 +45,7 @@ from prism_ray.tracking import (
     process_courier,
     wait_for_deliveries,
 )
-from prism_ray.training.record import read_record
+from prism_ray.training.record import TrialRecord, read_record
 
 DELIVERY_S = 20.0
 """Longest that the end of a launch waits for what this process has to deliver to the tracker."""
@@ -106,6 +107,7 @@ class StudyOutcome:
         repeating: labels of those that failed in a way that would repeat itself: they are not run again unasked.
         stop: why the launch ended before all trials had; None where it did not.
         tracking_uri, parent_run_id: where to compare.
+        untold: why the tracker lacks something, which waits in the workspace; empty where it has all.
     """
 
     study: str
@@ -118,6 +120,7 @@ class StudyOutcome:
     tracking_uri: str
     parent_run_id: str
     n_pruned: int = 0
+    untold: str = ""
 
     @property
     def n_left(self) -> int:
@@ -190,6 +193,7 @@ class Launch:
         maker: makes its tasks.
         header: what the run of the study says.
         started: when it began, on the monotonic clock.
+        untold: is told why the tracker could not be told something.
     """
 
     study: Study
@@ -200,6 +204,7 @@ class Launch:
     maker: TaskMaker
     header: StudyHeader
     started: float = field(default_factory=time.monotonic)
+    untold: Callable[[str], None] = lambda reason: None
 
     @property
     def folder(self) -> Path:
@@ -243,6 +248,9 @@ class Launch:
             configs: runs that between them read every projection that the trials read.
             known: trials of the study that are known by now, for what earlier launches spent of its budget.
             any_between: see `LoadingRequest`.
+
+        Raises:
+            PrismRayError: what kept the searcher from proposing; what ran then has ended.
         """
         settings, study = self.settings, self.study
         request = LoadingRequest(settings.loading, self.store, tuple(dict.fromkeys(configs)), any_between=any_between)
@@ -258,7 +266,7 @@ class Launch:
                 self.progress,
                 retry=settings.retry,
                 stopped=lambda: budget.is_used_up() or watch() is not None,
-                node_is_lost=settings.backend.node_is_lost,
+                node_is_lost=settings.backend.watch_nodes(),
             )
             work = Work(
                 source=tasks,
@@ -272,16 +280,21 @@ class Launch:
             with budget:
                 settings.backend.run(work)
             self._deliver()
+        queue.raise_if_broken()
         return queue.failures
 
     def track_finished(self, tasks: Iterable[TrialTask]) -> None:
         """Put finished trials under this study's run that are not there, or not as finished.
 
-        They were trained for another study or under another tracker, or their process died before it had told.
+        They were trained for another study or under another tracker, or their process died before it had told. Where
+        the tracker is away, the next launch does it.
         """
         finished = [(task, record) for task in tasks if (record := read_record(task.folder)) is not None]
-        if not finished:
-            return
+        if finished:
+            with tracker_may_be_away(self.untold):
+                self._track(finished)
+
+    def _track(self, finished: Sequence[tuple[TrialTask, TrialRecord]]) -> None:
         trials = fetch_trials(self.settings.tracking_uri, self.study.name, parent_run_id=self.maker.parent_run_id)
         there = trials[trials["status"] == "FINISHED"]
         # A finalist may be the trial of a proposal as well: it has a run as each.

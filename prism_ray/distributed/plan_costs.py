@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from prism_ray.config import RunConfig
+from prism_ray.config import ModelConfig, RunConfig, TrainingConfig
 from prism_ray.distributed.packing import Packing, trials_a_gpu
-from prism_ray.distributed.projections import gene_chroms, projection_bytes, projection_key
+from prism_ray.distributed.projections import bytes_to_read, gene_chroms, projection_bytes, projection_key
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.scale import scale_warnings
 from prism_ray.distributed.step_costs import Estimate, StepCosts, read_probes
@@ -140,6 +141,10 @@ class Plan:
         mean_s = sum(seconds * number for seconds, number in known) / n_known if n_known else None
         return scale_warnings(self.n_trials, self.n_slots, mean_s)
 
+    def document(self) -> dict[str, Any]:
+        """The plan as JSON types."""
+        return {**asdict(self), "n_left": self.n_left, "warnings": self.warnings}
+
 
 class PlanCosts:
     """What the trials of one plan cost; each projection, fold and kind of step is looked up once."""
@@ -150,7 +155,7 @@ class PlanCosts:
         self._steps.learn(records_like(settings.storage, configs, store.digest))
         self._read: dict[str, int] = {}
         self._splits: dict[tuple[str, str], Split] = {}
-        self._estimates: dict[tuple[str, str], Estimate | None] = {}
+        self._estimates: dict[tuple[str, ModelConfig, TrainingConfig], Estimate | None] = {}
         self._used: set[str] = set()
 
     def trial_s(self, config: RunConfig) -> float | None:
@@ -172,7 +177,7 @@ class PlanCosts:
 
     def estimate(self, config: RunConfig) -> Estimate | None:
         """What a run's step was measured to take."""
-        key = (projection_key(config.data), str((config.model, config.training)))
+        key = (projection_key(config.data), config.model, config.training)
         if key not in self._estimates:
             self._estimates[key] = self._steps.estimate(config.trained())
         found = self._estimates[key]
@@ -265,9 +270,7 @@ class PlanCosts:
     def _read_bytes(self, config: RunConfig) -> int:
         data, key = config.data, projection_key(config.data)
         if key not in self._read:
-            self._read[key] = self._store.bytes_to_read(
-                data.window_bp, data.signals, data.cell_type, sequence=data.sequence, scalars=data.scalars
-            )
+            self._read[key] = bytes_to_read(self._store, data)
         return self._read[key]
 
     def _split(self, config: RunConfig) -> Split:

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import ray
 import torch
-from numpy.typing import NDArray
 
 from prism_ray.distributed.partition_run import PartitionWorker, run_partitions
 from prism_ray.distributed.predict_parts import Parts, prediction_table, read_columns, refuse_existing, write_part
@@ -28,14 +26,10 @@ from prism_ray.distributed.predict_plan import (
 from prism_ray.distributed.runtime import ray_runtime, starts_local_cluster
 from prism_ray.errors import ConfigError, Fault, FaultList, InputError
 from prism_ray.metrics import regression_metrics
-from prism_ray.model import Prism, check_names
-from prism_ray.store import GeneArrays
-from prism_ray.training.batches import make_batch
+from prism_ray.model import Prism
+from prism_ray.training.inference import predict_genes
 
-__all__ = ["Prediction", "PredictionProgress", "Selection", "predict", "predict_genes"]
-
-POSITIONS_A_BATCH = 64 * 2000
-"""Positions (genes x copies of the input x bp) that pass the model at once: bounds memory, whatever the window."""
+__all__ = ["Prediction", "PredictionProgress", "Selection", "predict"]
 
 
 @dataclass(frozen=True)
@@ -154,44 +148,6 @@ def _planned(
     tracking_uri: str | None,
 ) -> PredictionPlan:
     return plan_prediction(model, store, selection or Selection(), states=states, tracking_uri=tracking_uri)
-
-
-@torch.inference_mode()
-def predict_genes(
-    model: Prism, arrays: GeneArrays, device: torch.device | str = "cpu", *, positions_a_batch: int = POSITIONS_A_BATCH
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]:
-    """Plain (N,), adjusted (N,) and state weights (N, D, n) of genes in memory; the last two None for n = 0.
-
-    Float32, in evaluation mode, a batch at a time.
-
-    Args:
-        model: on `device`.
-        arrays: with the signals and scalars that the model was trained on, in its order.
-        device: of the model.
-        positions_a_batch: genes x copies of the input x bp that pass the model at once.
-
-    Raises:
-        InputError: inputs of other names, in another order or of another shape, or values that are not numbers.
-    """
-    if model.trained_on is not None:
-        check_names(model.trained_on, arrays.signal_names, arrays.scalar_names)
-    n_copies = model.config.n_states + 1
-    batch_genes = max(1, positions_a_batch // (arrays.window_bp * n_copies))
-    outputs = []
-    for start in range(0, len(arrays), batch_genes):
-        batch = make_batch(arrays.take(np.arange(start, min(start + batch_genes, len(arrays)))), torch.device(device))
-        outputs.append(model.eval()(batch.sequence, batch.signals, batch.scalars))
-
-    def joined(name: str) -> NDArray[np.float32] | None:
-        found = [getattr(output, name) for output in outputs]
-        if found[0] is None:
-            return None
-        values: NDArray[np.float32] = torch.cat(found).float().cpu().numpy()
-        return values
-
-    plain = joined("plain")
-    assert plain is not None
-    return plain, joined("adjusted"), joined("state_weights")
 
 
 class GenePredictor(PartitionWorker):

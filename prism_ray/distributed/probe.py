@@ -64,9 +64,8 @@ def measure_on_cluster(config: RunConfig, store: Path, each: TrialResources) -> 
         PrismRayError: the step cannot be done, or its process died.
     """
     # A process of its own, ended afterwards: its peak memory is this run's, and a GPU is free again.
-    task = ray.remote(_measure).options(
-        num_cpus=each.cpus_per_worker, num_gpus=each.gpus_per_worker, max_calls=1, max_retries=0
-    )
+    asked = {"num_cpus": each.cpus_per_worker, "num_gpus": each.gpus_per_worker}
+    task = ray.remote(max_calls=1, max_retries=0, **asked)(_measure)
     try:
         measured: MeasuredStep = ray.get(task.remote(config, store, each))
     except RayTaskError as problem:

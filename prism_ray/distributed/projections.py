@@ -30,6 +30,17 @@ def projection_bytes(store: Store, config: RunConfig) -> int:
     return n_genes * gene_bytes(config.data)
 
 
+def bytes_to_read(store: Store, data: DataConfig) -> int:
+    """Compressed bytes of the store that a projection takes.
+
+    Raises:
+        ConfigError, StoreError: as `Store.load`.
+    """
+    return store.bytes_to_read(
+        data.window_bp, data.signals, data.cell_type, sequence=data.sequence, scalars=data.scalars
+    )
+
+
 def gene_chroms(store: Store, cell_type: str) -> NDArray[np.str_]:
     """(N,) chromosome of each gene of a cell type, in store order, by what the store says of its files."""
     files = store.description.files_of(cell_type)

@@ -17,7 +17,7 @@ from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.launch_checks import Check, cheap_checks
 from prism_ray.distributed.loading import LoadingRequest
 from prism_ray.distributed.packing import pack
-from prism_ray.distributed.probe import Measure, measure_on_cluster, probe, probed_configs
+from prism_ray.distributed.probe import Measure, probe, probed_configs
 from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.step_costs import StepCost, keep_probes
 from prism_ray.distributed.study_search import search_database
@@ -36,13 +36,13 @@ class CheckSettings:
         launch: where and how it would run.
         deep: hash every byte of the store's files, too.
         pack: say how many trials share a GPU by what was measured; trials then have all of one while they are.
-        measure: what measures a step.
+        measure: what measures a step; None for what runs the trials.
     """
 
     launch: StudySettings
     deep: bool = False
     pack: bool = False
-    measure: Measure = measure_on_cluster
+    measure: Measure | None = None
 
 
 def check_study(study: Study, settings: CheckSettings) -> Iterator[Check]:
@@ -100,7 +100,8 @@ def _steps(study: Study, settings: CheckSettings) -> Iterator[Check]:
         found: list[StepCost] = []
 
         def measure(config: object = config, found: list[StepCost] = found) -> str:
-            cost = probe(config, launch.store, launch.resources, settings.measure)  # type: ignore[arg-type]
+            measured_by = settings.measure or launch.backend.measure
+            cost = probe(config, launch.store, launch.resources, measured_by)  # type: ignore[arg-type]
             keep_probes(launch.storage, [cost])
             found.append(cost)
             return (

@@ -7,23 +7,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import replace
 
+from prism_ray.distributed.closing import close_run
 from prism_ray.distributed.driver import only_driver
 from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
 from prism_ray.distributed.launch_checks import check_launch
 from prism_ray.distributed.networks import network_lines
+from prism_ray.distributed.plan import plan_study
+from prism_ray.distributed.plan_costs import PlanSettings
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.stop_request import clear_stop, signals_stop
 from prism_ray.distributed.study_ablation import run_ablation
 from prism_ray.distributed.study_search import run_search
-from prism_ray.distributed.workspace import write_whole
 from prism_ray.metrics import direction_of
 from prism_ray.store import Store
 from prism_ray.study.finalists import BASELINE_ARM
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.study.spec import Study
-from prism_ray.tracking import Expected, MlflowTracker, Status, StudyHeader, source_diff, source_tags
+from prism_ray.tracking import (
+    Expected,
+    MlflowTracker,
+    Status,
+    StudyHeader,
+    default_artifact_root,
+    source_diff,
+    source_tags,
+)
 
 RUN_KIND: Mapping[str, Callable[[Launch], StudyOutcome]] = {
     "ablation": run_ablation,
@@ -52,30 +62,27 @@ def run_study(study: Study, settings: StudySettings, progress: Progress) -> Stud
 
 
 def _run_tracked(study: Study, settings: StudySettings, progress: Progress, store: Store) -> StudyOutcome:
-    tracker = MlflowTracker(settings.tracking_uri, background=True)
+    artifacts = default_artifact_root(settings.tracking_uri, settings.storage)
+    tracker = MlflowTracker(settings.tracking_uri, artifacts, background=True)
     tags = {**source_tags(settings.source_folder), **override_tags(study)}
     header = study_header(study, store.digest, settings.command, tags)
-    parent = tracker.open_study(header, {"study.yaml": study.path, **_source_files(study, settings)})
+    asked = PlanSettings(settings.store, settings.storage, settings.resources, settings.max_concurrent)
+    plan = json.dumps(plan_study(study, asked).document(), indent=1)
+    diff = source_diff(settings.source_folder)
+    changes = {"source.diff": diff} if diff else {}
+    parent = tracker.open_study(header, {"study.yaml": study.path, "plan.json": plan, **changes})
     maker = TaskMaker(settings, store.digest, parent, tags)
-    launch = Launch(study, settings, store, tracker, progress, maker, header)
+    reasons: list[str] = []
+    launch = Launch(study, settings, store, tracker, progress, maker, header, untold=reasons.append)
     status: Status = "KILLED"
     try:
         with signals_stop(launch.folder):
             outcome = RUN_KIND[study.kind](launch)
         status = outcome.status
     finally:
-        tracker.close_study(parent, status, {})
-    return outcome
-
-
-def _source_files(study: Study, settings: StudySettings) -> dict[str, Path]:
-    """Changes beside the commit that the runs carry, as a file of the study's run; none where there are none."""
-    diff = source_diff(settings.source_folder)
-    if not diff:
-        return {}
-    path = settings.study_folder(study.name) / "source.diff"
-    write_whole(path, diff)
-    return {path.name: path}
+        problem = close_run(launch.folder, tracker, parent, status)
+    # What was away for a while and is back has been told all by the end of the launch, or will be by the next.
+    return replace(outcome, untold=problem or next(iter(reasons), ""))
 
 
 def override_tags(study: Study) -> dict[str, str]:
@@ -117,4 +124,6 @@ def study_header(study: Study, data_digest: str, command: str, tags: Mapping[str
         second_direction=second.direction if second is not None else None,
         n_proposals=search.n_trials if search is not None else None,
         finalist_seeds=finalists.seeds if finalists is not None else (),
+        objective=study.objective.metric.replace("val/", "best/"),
+        objective_direction=study.objective.direction,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prism_ray.config import RunConfig
+from prism_ray.distributed.closing import tracker_may_be_away
 from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
 from prism_ray.distributed.pruning import Pruning
 from prism_ray.distributed.searcher import StudySearcher
@@ -82,7 +83,8 @@ def _run_finalists(launch: Launch, searcher: StudySearcher, proposed: Sequence[T
     chosen = choose_finalists(study, searcher.outcomes())
     trials = finalist_trials(study, chosen)
     arms = tuple(dict.fromkeys(trial.arm for trial in trials))
-    launch.tracker.open_study(replace(launch.header, arms=arms, n_trials=len(proposed) + len(trials)), {})
+    with tracker_may_be_away(launch.untold):
+        launch.tracker.open_study(replace(launch.header, arms=arms, n_trials=len(proposed) + len(trials)), {})
     launch.progress.remark(
         f"finalists: {len(chosen)} of {len(searcher.outcomes())} complete proposals and the baseline, "
         f"{len(trials)} trials"

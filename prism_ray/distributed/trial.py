@@ -12,13 +12,14 @@ import ray
 
 import prism_ray.store
 from prism_ray.config import RunConfig
-from prism_ray.distributed.attempts import Ending, begin_attempt, deaths, died_text, end_attempt
+from prism_ray.distributed.attempts import Attempt, Ending, begin_attempt, deaths, died_text, end_own_attempt
 from prism_ray.distributed.claim import claim_trial
 from prism_ray.distributed.evaluation import evaluate_trial, trained_record
 from prism_ray.distributed.failures import ProcessDiedError, forget_failure, note_failure, read_failure
 from prism_ray.distributed.lease import LeaseLostError
 from prism_ray.distributed.loading import Loading, gene_source
 from prism_ray.distributed.progress_note import ProgressWriter
+from prism_ray.distributed.projections import bytes_to_read
 from prism_ray.distributed.pruning import Pruned, Pruning, write_pruned
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.retries import RetryPolicy
@@ -36,9 +37,10 @@ from prism_ray.tracking import (
     Tracker,
     TrialHeader,
     TrialLog,
+    system_metrics,
 )
 from prism_ray.training.checkpoint import CHECKPOINT_NAME, saved_step
-from prism_ray.training.loop import memory_metrics, train
+from prism_ray.training.loop import train
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import TrialRecord, read_record
 from prism_ray.training.recording import Identity, write_evaluation, write_record
@@ -203,7 +205,7 @@ def _run(task: TrialTask, placement: Placement, iterator: Any) -> TrialRecord | 
     if placement.rank > 0:
         train(task.config, source, split, folder=task.folder, placement=placement)
         return None
-    return _train_and_record(task, source, split, placement)
+    return _train_and_record(task, store, source, split, placement)
 
 
 @contextmanager
@@ -216,10 +218,12 @@ def _attempted(task: TrialTask) -> Iterator[None]:
     """
     folder = task.folder
     how: Ending = "failed"
+    own: Attempt | None = None
     try:
         node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
         step = saved_step(folder)
         attempts = begin_attempt(folder, task.study, task.launch, node=node, gpus=task.gpus, first_step=step)
+        own = attempts[-1]
         n_deaths = deaths(attempts, task.launch)
         if n_deaths > task.retry.retries:
             raise ProcessDiedError(died_text(n_deaths, attempts))
@@ -241,14 +245,17 @@ def _attempted(task: TrialTask) -> Iterator[None]:
         note_failure(folder, task.trial_id, problem)
         raise
     finally:
-        if how:
+        if how and own is not None:
             # On a full disk the note is lost; the next attempt finds this one open and closes it.
             with suppress(OSError):
-                end_attempt(folder, how, task.config.training.n_steps if how == "finished" else saved_step(folder))
+                end_own_attempt(
+                    folder, own, how, task.config.training.n_steps if how == "finished" else saved_step(folder)
+                )
 
 
 def _train_and_record(
     task: TrialTask,
+    store: Store,
     source: GeneSource,
     split: Split,
     placement: Placement,
@@ -271,6 +278,7 @@ def _train_and_record(
             task.identity(),
             n_workers=placement.n_workers,
             device=placement.device,
+            read_bytes=bytes_to_read(store, task.config.data),
         )
         forget_failure(task.folder)
         progress.end()
@@ -300,6 +308,7 @@ def _evaluate_and_record(task: TrialTask, store: Store, placement: Placement) ->
             done.trained,
             n_workers=placement.n_workers,
             device=placement.device,
+            read_bytes=bytes_to_read(store, task.config.evaluated_data()),
         )
         forget_failure(task.folder)
         log_record(log, record)
@@ -314,7 +323,8 @@ def _tracked(task: TrialTask) -> Iterator[TrialLog]:
     status: Status = "FAILED"
     try:
         log.set_tags({_LOADING_TAG: task.loading.name})
-        yield log
+        with system_metrics(log):
+            yield log
         status = "FINISHED"
     except (RunInterruptedError, RunStoppedError):
         status = "KILLED"
@@ -325,12 +335,9 @@ def _tracked(task: TrialTask) -> Iterator[TrialLog]:
 
 def log_record(log: TrialLog, record: TrialRecord) -> None:
     """Give a tracker what a finished trial is compared by: metrics of its best model, cost and files."""
-    cost = record.costs()
-    if "evaluate_s" in record.cost:
-        cost["cost/evaluate_s"] = float(record.cost["evaluate_s"])
-    if "micro_batch" in record.cost:  # records of earlier versions do not say, and evaluations have none
-        cost |= memory_metrics(record.cost["micro_batch"], record.cost["checkpoint_activations"])
-    log.log({**record.final_metrics(), **cost}, record.config.training.n_steps)
+    metrics = {**record.final_metrics(), **record.costs(), **record.more_costs()}
+    log.log(metrics, record.config.training.n_steps)
+    log.set_tags(record.provenance())
     log.log_files(record.files())
 
 

@@ -23,6 +23,7 @@ from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.retries import RetryPolicy
 from prism_ray.distributed.searcher import FAILURE_KEY, PRUNED_KEY
 from prism_ray.distributed.trial import TaskSource, TrialTask, task_label
+from prism_ray.errors import PrismRayError
 from prism_ray.training.checkpoint import saved_step
 from prism_ray.training.record import read_record
 
@@ -94,7 +95,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         progress: is told of each trial.
         retry: how often a trial is started again.
         stopped: whether no more are to be started.
-        node_is_lost: whether a node of the cluster, by its id, is gone.
+        node_is_lost: whether a node of the cluster, by its id, is gone; None as long as that is not known.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         *,
         retry: RetryPolicy | None = None,
         stopped: Callable[[], bool] = lambda: False,
-        node_is_lost: Callable[[str], bool] = lambda node: False,
+        node_is_lost: Callable[[str], bool | None] = lambda node: False,
     ) -> None:
         super().__init__(metric=proposals.metric, mode=proposals.mode)
         self.failures: dict[str, str] = {}
@@ -118,6 +119,7 @@ class TrialQueue(Searcher):  # type: ignore[misc]
         self._running: dict[str, _Handed] = {}
         self._died: list[_Handed] = []
         self._is_exhausted = self._is_told_to_end = False
+        self._broken: PrismRayError | None = None
         self._held_s = 0.0
         # The budget looks at what is held from another thread.
         self._lock = threading.Lock()
@@ -182,19 +184,39 @@ class TrialQueue(Searcher):  # type: ignore[misc]
             self._progress.pruned(label, last[PRUNED_KEY])
         elif FAILURE_KEY in last:
             self._progress.finished(label, last)
-        self._proposals.on_trial_complete(handed.known_as, last or None, False)
+        self._tell(handed.known_as, last or None, False)
 
     def save(self, checkpoint_path: str) -> None:
         """Write what Tune asks for; nothing is ever read back, since the trials' folders hold the truth."""
         Path(checkpoint_path).write_text("{}")
 
+    def raise_if_broken(self) -> None:
+        """Raise what kept the searcher from proposing or from being told; to be called when all that ran has ended.
+
+        Raises:
+            PrismRayError: as it was met: no trial was started since.
+        """
+        if self._broken is not None:
+            raise self._broken
+
     def _is_over(self) -> bool:
-        return self._is_told_to_end or self._stopped()
+        return self._is_told_to_end or self._broken is not None or self._stopped()
+
+    def _tell(self, known_as: str, result: Mapping[str, Any] | None, error: bool) -> None:
+        """Tell the searcher of an end; where that fails its trial's folder says it, to the next launch."""
+        if self._broken is None:
+            try:
+                self._proposals.on_trial_complete(known_as, result, error)
+            except PrismRayError as problem:
+                self._broken = problem
 
     def _new(self, trial_id: str) -> _Handed | None:
         if self._is_exhausted:
             return None
-        found = self._proposals.suggest(trial_id)
+        try:
+            found = self._proposals.suggest(trial_id)
+        except PrismRayError as problem:
+            self._broken, found = problem, str(Searcher.FINISHED)
         self._is_exhausted = found == Searcher.FINISHED
         if found is None or self._is_exhausted:
             return None
@@ -203,27 +225,33 @@ class TrialQueue(Searcher):  # type: ignore[misc]
     def _again(self) -> _Handed | None:
         """One that died, may be tried again and has waited long enough; those that may not are told as failed."""
         for handed in [handed for handed in self._died if handed.ready <= time.monotonic()]:
+            if not self._judged(handed):
+                continue
             self._died.remove(handed)
-            self._judge(handed)
-            if handed.n_deaths <= self._retry.retries:
+            folder = handed.task.folder
+            # What was cut off with its node may have gone on to the end: whoever runs it next finds its record.
+            if handed.n_deaths <= self._retry.retries or read_record(folder) is not None:
                 return handed
-            problem = ProcessDiedError(died_text(handed.n_deaths, read_attempts(handed.task.folder)))
-            failure = note_failure(handed.task.folder, handed.task.trial_id, problem)
+            problem = ProcessDiedError(died_text(handed.n_deaths, read_attempts(folder)))
+            failure = note_failure(folder, handed.task.trial_id, problem)
             self._failed(handed, str(failure))
-            self._proposals.on_trial_complete(handed.known_as, None, True)
+            self._tell(handed.known_as, None, True)
         return None
 
-    def _judge(self, handed: _Handed) -> None:
-        """Note how an attempt died that could not say so itself."""
+    def _judged(self, handed: _Handed) -> bool:
+        """Note how an attempt died that could not say so itself; False as long as nobody knows."""
         folder = handed.task.folder
         attempt = open_attempt(folder)
-        lost = attempt is not None and bool(attempt.node) and self._node_is_lost(attempt.node)
+        lost = self._node_is_lost(attempt.node) if attempt is not None and attempt.node else False
+        if lost is None:
+            return False
         if lost and handed.n_lost < self._retry.lost_nodes:
             handed.n_lost += 1
         else:
             handed.n_deaths += 1
         if attempt is not None and read_record(folder) is None:
             end_attempt(folder, "node lost" if lost else "died", saved_step(folder))
+        return True
 
     def _failed(self, handed: _Handed, reason: str) -> None:
         self.failures[handed.task.trial_id] = reason

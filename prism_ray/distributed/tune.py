@@ -14,17 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 
+from prism_ray.config import RunConfig
 from prism_ray.distributed.backend import Work
 from prism_ray.distributed.gpus import check_local_gpus
 from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest, check_loading_name, loading_cluster
+from prism_ray.distributed.nodes import NodeWatch
+from prism_ray.distributed.probe import measure_on_cluster
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.runtime import check_address
 from prism_ray.distributed.shared_folders import check_shared
 from prism_ray.distributed.trial import TaskSource
 from prism_ray.distributed.trial_process import run_proposal
+from prism_ray.training.step_probe import MeasuredStep
 
 _WAITING = {"memory": 1.0}
 """What a trial takes that only waits for its Ray Train workers: one byte. Any part of a CPU, however small, would
@@ -65,9 +68,13 @@ class RayBackend:
         n_nodes = check_shared(storage, store)
         return f"{n_nodes} of {n_nodes} nodes"
 
-    def node_is_lost(self, node: str) -> bool:
-        """Whether the cluster knows that the node is dead, taken away (a preemption) or failed."""
-        return any(known["NodeID"] == node and not known["Alive"] for known in ray.nodes())
+    def watch_nodes(self) -> NodeWatch:
+        """What the cluster and its nodes say themselves."""
+        return NodeWatch()
+
+    def measure(self, config: RunConfig, store: Path, each: TrialResources) -> MeasuredStep:
+        """Some steps of a run in a process of its own on the cluster; needs a running cluster."""
+        return measure_on_cluster(config, store, each)
 
     def run(self, work: Work) -> None:
         """Run proposals as Tune's trials; needs a running cluster."""

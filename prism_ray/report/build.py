@@ -74,6 +74,7 @@ def write_report(
     MlflowTracker(tracking_uri).publish(
         gathered.launch.run_id,
         files={f"{ARTIFACT_FOLDER}/{file.relative_to(out).as_posix()}": file for file in files},
+        answer=page.answer,
         note=markdown,
         metrics=_summary(gathered),
     )

@@ -21,7 +21,7 @@ from prism_ray.report.style import (
     new_figure,
     wrapped,
 )
-from prism_ray.statistics import FoldPredictions, gene_effect
+from prism_ray.statistics import FoldPredictions, gene_effects
 from prism_ray.tracking.headers import StudyHeader
 
 SEX_CHROMS = ("chrX", "chrY", "X", "Y")
@@ -40,14 +40,17 @@ def fold_info(runs: pd.DataFrame, predictions: Predictions, header: StudyHeader)
     fold with fewer than 20 genes is left out. No row where there is nothing to hold apart: one fold of autosomes alone.
     """
     metric = header.metric.removeprefix("test/")
-    rows = []
+    places, parts = [], []
     for cell_type in header.cell_types:
         for arm, reference in pairs_of_genes(header, cell_type):
             for fold in paired_folds(runs, predictions, cell_type, arm, reference):
                 for chroms, part in _parts(fold):
-                    effect = gene_effect([part], metric)
-                    place = [cell_type, arm, fold.fold, chroms, effect.n_runs, effect.n_genes]
-                    rows.append([*place, effect.difference, effect.low, effect.high])
+                    places.append([cell_type, arm, fold.fold, chroms])
+                    parts.append([part])
+    rows = [
+        [*place, effect.n_runs, effect.n_genes, effect.difference, effect.low, effect.high]
+        for place, effect in zip(places, gene_effects(parts, metric), strict=True)
+    ]
     info = pd.DataFrame(rows, columns=FOLD_COLUMNS)
     return info if len(info.drop_duplicates(["fold", "chroms"])) > 1 else info.iloc[:0]
 

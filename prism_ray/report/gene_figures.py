@@ -33,7 +33,7 @@ def gene_figures(
         predictions: of these runs.
         header: of the study.
     """
-    predicted = predicted_info(runs, predictions, header)
+    predicted = predicted_info(runs[runs["arm"].isin(shown_arms(table, header))], predictions, header)
     figures = [
         folds_figure(runs, predictions, header),
         predicted_figure(predicted, table, header),
@@ -55,8 +55,9 @@ def predicted_figure(predicted: pd.DataFrame, table: pd.DataFrame, header: Study
     arms = _arms(predicted, table, header)
     if not arms:
         return None
-    caption, drawn = predicted_caption(predicted, arms), draw_predicted(predicted, arms)
-    return StudyFigure("predicted", "Predicted against observed", caption, predicted, drawn)
+    shown = predicted[predicted["arm"].isin(arms)].reset_index(drop=True)
+    caption, drawn = predicted_caption(shown, arms), draw_predicted(shown, arms)
+    return StudyFigure("predicted", "Predicted against observed", caption, shown, drawn)
 
 
 def residuals_figure(predicted: pd.DataFrame, table: pd.DataFrame, header: StudyHeader) -> StudyFigure | None:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from prism_ray.errors import Fault, InputError
 from prism_ray.report.values import latest, with_value
-from prism_ray.statistics import FoldPredictions, gene_effect, run_and_gene_effect
+from prism_ray.statistics import FoldPredictions, gene_and_run_effects
 from prism_ray.tracking.headers import StudyHeader
 
 GENE_COLUMNS = [
@@ -99,16 +99,17 @@ def gene_table(runs: pd.DataFrame, predictions: Predictions, header: StudyHeader
     pair.
     """
     metric = header.metric.removeprefix("test/")
-    rows = []
+    places, arms = [], []
     for cell_type in header.cell_types:
         for arm, reference in pairs_of_genes(header, cell_type):
             folds = paired_folds(runs, predictions, cell_type, arm, reference)
-            if not folds:
-                continue
-            pairs = [fold.predictions for fold in folds]
-            genes, both = gene_effect(pairs, metric), run_and_gene_effect(pairs, metric)
-            place = [cell_type, arm, genes.n_runs, genes.n_genes, genes.difference]
-            rows.append([*place, genes.low, genes.high, both.low, both.high])
+            if folds:
+                places.append([cell_type, arm])
+                arms.append([fold.predictions for fold in folds])
+    rows = [
+        [*place, genes.n_runs, genes.n_genes, genes.difference, genes.low, genes.high, both.low, both.high]
+        for place, (genes, both) in zip(places, gene_and_run_effects(arms, metric), strict=True)
+    ]
     return pd.DataFrame(rows, columns=GENE_COLUMNS)
 
 

@@ -63,11 +63,12 @@ def grid_caption(info: pd.DataFrame, header: StudyHeader) -> str:
     """What the map shows and how many runs it rests on."""
     better = "lower" if header.direction == "minimize" else "higher"
     spread = float(info["std"].mean())
-    noise = (
-        f"; runs of one combination differ by {number(spread)} (std, mean over cells)" if np.isfinite(spread) else ""
-    )
+    noise = "One run a combination: nothing here says how much of it is noise."
+    if np.isfinite(spread):
+        noise = (
+            f"Runs of one combination differ by {number(spread)} (std, mean over cells): lesser differences are noise."
+        )
     return (
         f"Mean {header.metric} ({better} is better) over {int(info['n'].sum())} runs at each combination of "
-        f"{info['row'].iloc[0]} and {info['column'].iloc[0]}; the frame marks the best mean{noise}. Differences "
-        f"between neighbours below that spread are noise."
+        f"{info['row'].iloc[0]} and {info['column'].iloc[0]}; the frame marks the best mean. {noise}"
     )

@@ -23,6 +23,7 @@ _FACTS = {
     "folds": "Folds",
     "cell_types": "Cell types",
     "git_commits": "Source commits of the trials",
+    "hardware": "Hardware of the trials",
     "tracking_uri": "Tracking store",
     "parent_run_id": "Parent run",
     "python": "Python of the report",

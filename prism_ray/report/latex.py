@@ -1,4 +1,4 @@
-"""Tables for a paper: LaTeX with booktabs rules, and nothing else that a document would have to load."""
+"""Tables for a paper: LaTeX with booktabs rules; wide ones are shrunk to the line by graphicx."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _ESCAPED = {
     ">": r"\textgreater{}",
     "±": r"$\pm$",
 }
+_MOST_COLUMNS = 6
+"""Columns up to which a table is set in its natural size."""
 _SPECIAL = re.compile("|".join(re.escape(character) for character in _ESCAPED))
 _NEGATIVE = re.compile(r"(?<![\w.])-(?=\d)")
 
@@ -31,7 +33,7 @@ def latex_text(text: str) -> str:
 
 
 def table_latex(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str, label: str) -> str:
-    r"""A floating table; the document needs `\usepackage{booktabs}` alone.
+    r"""A floating table; the document needs `\usepackage{booktabs}`, and for a table of many columns `{graphicx}`.
 
     Args:
         headings, rows: cells as text; the first column is set left, the others right.
@@ -39,17 +41,19 @@ def table_latex(headings: Sequence[str], rows: Sequence[Sequence[str]], caption:
         label: for `\ref`; letters, digits, `:` and `-`.
     """
     lines = [" & ".join(map(latex_text, line)) + r" \\" for line in (headings, *rows)]
+    is_wide = len(headings) > _MOST_COLUMNS
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
+            *([r"\resizebox{\linewidth}{!}{%"] if is_wide else []),
             rf"\begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}",
             r"\toprule",
             lines[0],
             r"\midrule",
             *lines[1:],
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}" + ("}" if is_wide else ""),
             rf"\caption{{{latex_text(caption)}}}",
             rf"\label{{{label}}}",
             r"\end{table}",

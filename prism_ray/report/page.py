@@ -17,7 +17,7 @@ _CSS = """
   :root { --text: #e6e8eb; --quiet: #a2a9b1; --page: #16181c; --line: #373c43; --mark: #20242a; }
 }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.2rem 1rem 3rem; max-width: 60rem; background: var(--page); color: var(--text);
+body { margin: 0 auto; padding: 1.2rem 1rem 3rem; max-width: 76rem; background: var(--page); color: var(--text);
   font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 .4rem; }
 h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }

@@ -61,8 +61,9 @@ def draw_pareto(info: pd.DataFrame, header: StudyHeader, ranking: str) -> Figure
 def pareto_caption(info: pd.DataFrame, header: StudyHeader, ranking: str) -> str:
     """What the dots show and how many trials they rest on."""
     n_front = int(info["on_front"].sum())
+    are = "is" if n_front == 1 else "are"
     return (
-        f"{ranking} against {header.second_metric} of {len(info)} finished trials; {n_front} of them are on the front: "
-        f"no other trial is as good in both and better in one. Where the steps turn from steep to flat, more "
+        f"{ranking} against {header.second_metric} of {len(info)} finished trials; {n_front} of them {are} on the "
+        f"front: no other trial is as good in both and better in one. Where the steps turn from steep to flat, more "
         f"{header.second_metric} buys little. Each dot is one run: neighbours on the front may differ by noise alone."
     )

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from prism_ray.report.genes import Predictions
-from prism_ray.report.style import COLOURS, MARKERS, QUIET, colour_bar, legend_above, new_figure, wrapped
+from prism_ray.report.style import COLOURS, MARKERS, QUIET, colour_bar, count_colours, legend_above, new_figure, wrapped
 from prism_ray.tracking.headers import StudyHeader
 
 N_TENTHS = 10
@@ -72,7 +72,7 @@ def draw_predicted(info: pd.DataFrame, arms: tuple[str, ...]) -> Figure:
             gridsize=_HEXAGONS,
             extent=(low, high, low, high),
             mincnt=1,
-            cmap="cividis",
+            cmap=count_colours(),
             linewidths=0,
         )
         axis.plot([low, high], [low, high], color=QUIET, linewidth=1)
@@ -82,7 +82,7 @@ def draw_predicted(info: pd.DataFrame, arms: tuple[str, ...]) -> Figure:
         axis.set_ylabel("predicted")
         axis.set_aspect("equal")
         if len(part):
-            colour_bar(figure, mapped, axis, "genes")
+            colour_bar(figure, mapped, axis, "genes", whole=True)
     return figure
 
 

@@ -24,6 +24,7 @@ def provenance(trials: pd.DataFrame, header: StudyHeader, *, tracking_uri: str, 
     """Facts to repeat and to check a report, as JSON types; addresses without credentials.
 
     `git_commits`, `data_digests` and `results_versions` list what the trials say: more than one of any is a mixture.
+    `hardware` lists the processors that they ran on; tables from before runs said so have none.
     """
     return {
         "study": header.name,
@@ -42,6 +43,7 @@ def provenance(trials: pd.DataFrame, header: StudyHeader, *, tracking_uri: str, 
         "results_versions": [int(value) for value in _distinct(trials["results_version"])],
         "run_ids": [str(value) for value in trials["run_id"]],
         "fingerprints": _distinct(trials["fingerprint"]),
+        "hardware": _distinct(trials["device"]) if "device" in trials else [],
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
     }

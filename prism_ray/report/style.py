@@ -16,10 +16,13 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 COLOURS = ("#2f7fc1", "#d9622b", "#1f9e77", "#b5609a", "#8a7a1f", "#5f6b7a")
@@ -154,10 +157,22 @@ def draw_cells(
     return mapped
 
 
-def colour_bar(figure: Figure, mapped: ScalarMappable, axis: Axes | Sequence[Axes], label: str) -> None:
-    """A bar that says what the colours of a map, or of several beside each other, mean."""
+def count_colours() -> Colormap:
+    """Colours of counts, whose lowest is told from a white page and from a near black one."""
+    return ListedColormap(colormaps["cividis"](np.linspace(0.35, 1.0, 256)), "counts")
+
+
+def colour_bar(
+    figure: Figure, mapped: ScalarMappable, axis: Axes | Sequence[Axes], label: str, *, whole: bool = False
+) -> None:
+    """A bar that says what the colours of a map, or of several beside each other, mean.
+
+    Args:
+        whole: tick whole numbers alone, for counts.
+    """
+    ticks = MaxNLocator(integer=True) if whole else None
     with mpl.rc_context(_STYLE):
-        bar = figure.colorbar(mapped, ax=axis, label=label, pad=0.01, fraction=0.03)
+        bar = figure.colorbar(mapped, ax=axis, label=label, pad=0.01, fraction=0.03, ticks=ticks)
     bar.outline.set_visible(False)
 
 

@@ -1,7 +1,14 @@
 """Arms compared: over runs, over genes, over both; what could have been found; what may be concluded."""
 
 from prism_ray.statistics.equivalence import Equivalence, equivalence_test
-from prism_ray.statistics.genes import FoldPredictions, GeneEffect, gene_effect, run_and_gene_effect
+from prism_ray.statistics.genes import (
+    FoldPredictions,
+    GeneEffect,
+    gene_and_run_effects,
+    gene_effect,
+    gene_effects,
+    run_and_gene_effect,
+)
 from prism_ray.statistics.power import POWER, EffectSize, effect_size, minimal_detectable_effect, pairs_needed
 from prism_ray.statistics.runs import (
     LEVEL,
@@ -33,7 +40,9 @@ __all__ = [
     "Verdict",
     "effect_size",
     "equivalence_test",
+    "gene_and_run_effects",
     "gene_effect",
+    "gene_effects",
     "holm",
     "judge",
     "minimal_detectable_effect",

@@ -83,13 +83,35 @@ def gene_effect(
     Raises:
         InputError: no fold, or an unknown metric.
     """
-    _check(folds, metric)
-    draws = np.random.default_rng(seed)
+    return gene_effects([folds], metric, level=level, n_draws=n_draws, seed=seed)[0]
+
+
+def gene_effects(
+    arms: Sequence[Sequence[FoldPredictions]],
+    metric: str,
+    *,
+    level: float = LEVEL,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+) -> list[GeneEffect]:
+    """`gene_effect` of several arms, each with its folds: in less time, since they share their draws of genes.
+
+    An arm's interval does not depend on the others.
+
+    Raises:
+        InputError: an arm without a fold, or an unknown metric.
+    """
+    _check(arms, metric)
+    drawn = _drawn_for_all(arms, metric, n_draws, seed)
+    return [_over_genes(folds, by_genes, metric, level) for folds, by_genes in zip(arms, drawn, strict=True)]
+
+
+def _over_genes(folds: Sequence[FoldPredictions], drawn: Sequence[Floats], metric: str, level: float) -> GeneEffect:
+    """Of the (K, R) differences on resampled genes of each fold."""
     observed = float(np.mean([_differences(fold, metric, None).mean() for fold in folds]))
-    replicates = np.mean([_drawn(fold, metric, n_draws, draws).mean(axis=1) for fold in folds], axis=0)
+    replicates = np.mean([by_genes.mean(axis=1) for by_genes in drawn], axis=0)
     influence = np.concatenate([_influence(fold, metric) for fold in folds])
-    low, high = bca_interval(replicates, observed, influence, level)
-    return GeneEffect(observed, low, high, *_counts(folds))
+    return GeneEffect(observed, *bca_interval(replicates, observed, influence, level), *_counts(folds))
 
 
 def run_and_gene_effect(
@@ -105,15 +127,39 @@ def run_and_gene_effect(
 
     Args, raises: as of `gene_effect`; the interval is nan where no fold has two runs.
     """
-    _check(folds, metric)
-    draws = np.random.default_rng(seed)
+    return gene_and_run_effects([folds], metric, level=level, n_draws=n_draws, seed=seed)[0][1]
+
+
+def gene_and_run_effects(
+    arms: Sequence[Sequence[FoldPredictions]],
+    metric: str,
+    *,
+    level: float = LEVEL,
+    n_draws: int = N_DRAWS,
+    seed: int = 0,
+) -> list[tuple[GeneEffect, GeneEffect]]:
+    """`gene_effect` and `run_and_gene_effect` of several arms, of the same draws of genes; see `gene_effects`."""
+    _check(arms, metric)
+    return [
+        (
+            _over_genes(folds, by_genes, metric, level),
+            _over_runs_and_genes(folds, by_genes, metric, level, np.random.default_rng([seed, len(folds)])),
+        )
+        for folds, by_genes in zip(arms, _drawn_for_all(arms, metric, n_draws, seed), strict=True)
+    ]
+
+
+def _over_runs_and_genes(
+    folds: Sequence[FoldPredictions], drawn: Sequence[Floats], metric: str, level: float, draws: np.random.Generator
+) -> GeneEffect:
+    """Of the (K, R) differences on resampled genes of each fold."""
+    n_draws = len(drawn[0])
     observed, total = 0.0, np.zeros(n_draws)
     parts: list[tuple[float, int]] = []
-    for fold in folds:
+    for fold, by_genes in zip(folds, drawn, strict=True):
         per_run = _differences(fold, metric, None)
         observed += float(per_run.mean()) / len(folds)
         n_runs, n_genes = fold.arm.shape
-        by_genes = _drawn(fold, metric, n_draws, draws)  # (K, R)
         n_drawn = max(1, n_runs - 1)
         chosen = draws.integers(0, n_runs, (n_draws, n_drawn))
         total += np.take_along_axis(by_genes, chosen, axis=1).mean(axis=1) / len(folds)
@@ -161,8 +207,8 @@ def bca_interval(replicates: Floats, observed: float, influence: Floats, level: 
     return float(low), float(high)
 
 
-def _check(folds: Sequence[FoldPredictions], metric: str) -> None:
-    if not folds:
+def _check(arms: Sequence[Sequence[FoldPredictions]], metric: str) -> None:
+    if not all(arms):
         fault = Fault("predictions", "are of no fold", "give at least one")
         raise InputError(str(fault), [fault])
     if metric not in METRICS:
@@ -192,21 +238,46 @@ def _differences(fold: FoldPredictions, metric: str, genes: NDArray[np.int64] | 
     return np.array([function(arm[rows], label) - function(baseline[rows], label) for arm, baseline in pairs])
 
 
-def _drawn(fold: FoldPredictions, metric: str, n_draws: int, draws: np.random.Generator) -> Floats:
-    """(K, R) difference of the metric on resampled genes."""
-    n_genes = len(fold.label)
-    losses = _gene_losses(fold, metric)
+def _drawn_for_all(
+    arms: Sequence[Sequence[FoldPredictions]], metric: str, n_draws: int, seed: int
+) -> list[list[Floats]]:
+    """By arm and fold, (K, R) difference of the metric on resampled genes.
+
+    Draws are a function of the seed, the fold's place among its arm's and its number of genes: folds of one place and
+    number, over all arms, are multiplied with the same draws in one product.
+    """
+    found: list[list[Floats]] = [[np.empty(0)] * len(folds) for folds in arms]
+    alike: dict[tuple[int, int], list[int]] = {}
+    for number, folds in enumerate(arms):
+        for place, fold in enumerate(folds):
+            alike.setdefault((place, len(fold.label)), []).append(number)
+    for (place, n_genes), numbers in alike.items():
+        folds_here = [arms[number][place] for number in numbers]
+        drawn = _drawn(folds_here, metric, n_draws, np.random.default_rng([seed, place, n_genes]))
+        for number, by_genes in zip(numbers, drawn, strict=True):
+            found[number][place] = by_genes
+    return found
+
+
+def _drawn(folds: Sequence[FoldPredictions], metric: str, n_draws: int, draws: np.random.Generator) -> list[Floats]:
+    """By fold, (K, R) difference of the metric on resampled genes; all folds have the same number of them, N."""
+    n_genes = len(folds[0].label)
+    losses = [_gene_losses(fold, metric) for fold in folds]
+    summed = np.concatenate([part for part in losses if part is not None]).T if losses[0] is not None else None
     parts = []
     for start in range(0, n_draws, _DRAWS_AT_ONCE):
         n_now = min(_DRAWS_AT_ONCE, n_draws - start)
         genes = draws.integers(0, n_genes, (n_now, n_genes))
-        if losses is None:
-            parts.append(np.array([_differences(fold, metric, chosen) for chosen in genes]))
+        if summed is None:
+            by_fold = [[_differences(fold, metric, chosen) for chosen in genes] for fold in folds]
+            parts.append(np.concatenate([np.array(rows) for rows in by_fold], axis=1))
             continue
         places = genes + n_genes * np.arange(n_now)[:, None]
         counts = np.bincount(places.ravel(), minlength=n_now * n_genes).reshape(n_now, n_genes)
-        parts.append(counts @ losses.T / n_genes)
-    return np.concatenate(parts)
+        # As real numbers, which have a fast product.
+        parts.append(counts.astype(np.float64) @ summed / n_genes)
+    ends = np.cumsum([fold.arm.shape[0] for fold in folds])[:-1]
+    return np.split(np.concatenate(parts), ends, axis=1)
 
 
 def _influence(fold: FoldPredictions, metric: str) -> Floats:

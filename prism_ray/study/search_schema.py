@@ -119,8 +119,8 @@ class SearchEntry(StrictModel):
     n_trials: int = Field(ge=1)
     """Different settings to train."""
     n_startup_trials: int | None = Field(default=None, ge=1)
-    """tpe: settings drawn at random before it learns; 10 where not given, or a third of an n_trials
-    under 30. Give it where a small search may be continued with more trials: another number is another search."""
+    """tpe: settings drawn at random before it learns; 10 where not given. Another number is another search, more
+    n_trials are the same one continued."""
     seed: Seed = 0
     """Seed of the sampler."""
     pruner: PrunerEntry = PrunerEntry(kind="none")

@@ -76,7 +76,8 @@ def _sizes(
             faults.add(where, f"{n_startup} is above n_trials {n_trials}", "lower it")
     elif entry.n_startup_trials is not None:
         n_startup = min(entry.n_startup_trials, n_trials)
-    return n_trials, n_startup or min(_DEFAULT_STARTUP_TRIALS, math.ceil(n_trials / 3))
+    # Whatever n_trials is: a search that is continued with more of them stays the same search.
+    return n_trials, n_startup or _DEFAULT_STARTUP_TRIALS
 
 
 def _dimensions(

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from prism_ray.tracking.addresses import (
+    default_artifact_root,
     default_tracking_uri,
     is_redacted,
     redact,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from prism_ray.tracking.courier import process_courier
     from prism_ray.tracking.deliveries import Delivered, deliver_journals, journals_of, wait_for_deliveries
     from prism_ray.tracking.fetch import StudyRun, fetch_study, fetch_trials
+    from prism_ray.tracking.host_metrics import system_metrics
     from prism_ray.tracking.journal import JOURNAL_NAME, replay
     from prism_ray.tracking.mlflow_tracker import MlflowTracker
     from prism_ray.tracking.predictions import fetch_predictions, fetch_state_weights
@@ -52,6 +54,7 @@ _LOADED_AT_FIRST_USE = {
     "prepare": "client",
     "process_courier": "courier",
     "replay": "journal",
+    "system_metrics": "host_metrics",
     "wait_for_deliveries": "deliveries",
 }
 
@@ -70,6 +73,7 @@ __all__ = [
     "Tracker",
     "TrialHeader",
     "TrialLog",
+    "default_artifact_root",
     "default_tracking_uri",
     "deliver_journals",
     "fetch_predictions",
@@ -85,6 +89,7 @@ __all__ = [
     "resolve_tracking_uri",
     "source_diff",
     "source_tags",
+    "system_metrics",
     "wait_for_deliveries",
     "with_credentials",
 ]

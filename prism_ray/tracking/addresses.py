@@ -67,6 +67,15 @@ def database_file(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE).partition("?")[0]) if uri.startswith(_SQLITE) else None
 
 
+def default_artifact_root(uri: str, workspace: Path) -> Path | None:
+    """Folder of a workspace for artifacts, where its runs go to a database that says nothing of files; else None.
+
+    A server has a place of its own, and a SQLite file has one beside it. Of any other database MLflow would take the
+    working folder of whoever makes an experiment.
+    """
+    return None if urlsplit(uri).scheme in ("http", "https", "sqlite") else workspace / ARTIFACTS_NAME
+
+
 def redact(text: str) -> str:
     """`text` with the user and password of every address in it hidden."""
     return _CREDENTIALS.sub(f"{_HIDDEN}@", text)

@@ -12,7 +12,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from prism_ray.errors import Fault, FaultList, TrackingError, did_you_mean
 from prism_ray.tracking.addresses import absolute, database_file, redact
 from prism_ray.tracking.client import connect, naming_the_store
-from prism_ray.tracking.headers import OUTCOME_TAG, StudyHeader
+from prism_ray.tracking.headers import OUTCOME_TAG, SYSTEM_PREFIX, StudyHeader
 from prism_ray.tracking.mlflow_tracker import OPENED_TAG, ROLE_TAG, header_of
 from prism_ray.tracking.parameters import decode_column
 
@@ -32,16 +32,24 @@ TRIAL_COLUMNS = {
     "fingerprint": "string",
     "data_digest": "string",
     "results_version": "Int64",
+    "trained_trial": "string",
     "git_commit": "string",
+    "device": "string",
     "start_time": "datetime64[ms, UTC]",
     "duration_s": "Float64",
 }
 """Columns of every table of trials, with their dtype. `status` is MLflow's: RUNNING, FINISHED, FAILED, KILLED or
-SCHEDULED; `outcome` is `pruned` where a search stopped the trial, and empty elsewhere; `duration_s` runs from the first
+SCHEDULED; `outcome` is `pruned` where a search stopped the trial, and empty elsewhere; `trained_trial` names the trial
+whose model an evaluation used, and is empty for a trial that trained its own; `device` is the
+kind of processor that it ran on, empty where the run does not say; `duration_s` runs from the first
 start to the end, time between interruptions included. After them come one float64 column a metric with its last value
-(`test/mse`), and one column a setting (`param/model.n_states`)."""
+(`test/mse`), those of the machine (`system/...`) left out, and one column a setting (`param/model.n_states`)."""
 
-_TAGS = ("study", "arm", "seed", "fold", "cell_type", "trial_id", "fingerprint", "data_digest", "results_version")
+_TAGS = (
+    *("study", "arm", "seed", "fold", "cell_type", "trial_id", "fingerprint", "data_digest", "results_version"),
+    "trained_trial",
+    "device",
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,7 @@ def trials_table(runs: list[Run]) -> pd.DataFrame:
             row[name] = None if row[name] is None else int(row[name])
         rows.append(row)
     columns = {name: pd.Series([row[name] for row in rows], dtype=dtype) for name, dtype in TRIAL_COLUMNS.items()}
-    for name in sorted({name for run in runs for name in run.data.metrics}):
+    for name in sorted({name for run in runs for name in run.data.metrics if not name.startswith(SYSTEM_PREFIX)}):
         columns[name] = pd.Series([run.data.metrics.get(name, float("nan")) for run in runs], dtype="float64")
     for name in sorted({name for run in runs for name in run.data.params}):
         columns[f"param/{name}"] = decode_column(run.data.params.get(name) for run in runs)

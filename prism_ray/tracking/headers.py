@@ -15,6 +15,8 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 OUTCOME_TAG = "prism.outcome"
 """Tag of a trial's run that says more than its status."""
+SYSTEM_PREFIX = "system/"
+"""Of metrics of the machine, which the UI shows under a heading of their own."""
 PRUNED = "pruned"
 """Value of that tag: its search stopped the trial before its end, as worse than others. Its status is KILLED."""
 
@@ -67,6 +69,7 @@ class StudyHeader:
             direction; None for nothing.
         n_proposals: different settings that a search trains; None for other studies.
         finalist_seeds: seeds of a search's finalists, whose arms are `arms`; empty where it has none.
+        objective, objective_direction: what models are chosen by, on validation genes, as its column is named.
     """
 
     name: str
@@ -96,6 +99,13 @@ class StudyHeader:
     second_direction: Literal["minimize", "maximize"] | None = None
     n_proposals: int | None = None
     finalist_seeds: tuple[int, ...] = ()
+    objective: str = "best/mse"
+    objective_direction: Literal["minimize", "maximize"] = "minimize"
+
+    @property
+    def objective_is_less(self) -> bool:
+        """Whether less of the objective is better."""
+        return self.objective_direction == "minimize"
 
     def reference(self, arm: str) -> str | None:
         """Arm that an arm is compared with; None for the baseline itself, or where there is none."""

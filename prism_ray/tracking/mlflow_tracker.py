@@ -12,8 +12,6 @@ from mlflow.entities import Metric, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import (
-    MLFLOW_EXPERIMENT_PRIMARY_METRIC_GREATER_IS_BETTER,
-    MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME,
     MLFLOW_PARENT_RUN_ID,
     MLFLOW_RUN_NOTE,
 )
@@ -22,8 +20,9 @@ from prism_ray.errors import Fault, TrackingError
 from prism_ray.tracking.addresses import ARTIFACTS_NAME, absolute, database_file, redact
 from prism_ray.tracking.client import connect, naming_the_store, prepare, retry_locked
 from prism_ray.tracking.courier import process_courier
+from prism_ray.tracking.experiment import describe_experiment, experiment_tags, note_tags
 from prism_ray.tracking.headers import CLAIMS_CHANGED_TAG, Status, StudyHeader, TrialHeader
-from prism_ray.tracking.mlflow_trial import METRICS_A_BATCH, MlflowTrialLog, send_file
+from prism_ray.tracking.mlflow_trial import METRICS_A_BATCH, MlflowTrialLog, dataset_input, send_file
 
 HEADER_TAG = "prism.header"
 HEADER_PART_LENGTH = 4000
@@ -74,6 +73,8 @@ class MlflowTracker:
                 tags = {**_study_tags(header), **opened, MLFLOW_RUN_NOTE: _first_note(header)}
                 name = f"{header.name}-{header.study_digest[:8]}"
                 run_id = str(client.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
+                data = [dataset_input(cell, header.data_digest, header.folds) for cell in header.cell_types]
+                client.log_inputs(run_id, data)
             else:
                 run_id = str(run.info.run_id)
                 tags = {**_study_tags(header), **opened}
@@ -109,10 +110,21 @@ class MlflowTracker:
         parent_run_id: str,
         *,
         files: Mapping[str, Path | str],
+        answer: str | None = None,
         note: str | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
         """Put an answer on the parent run: files, the Markdown that the UI shows on it, and summary metrics.
+
+        The experiment's description begins with the answer, as it is what the UI shows first; one that somebody wrote
+        there is left alone.
+
+        Args:
+            parent_run_id: run of the study.
+            files: local files, or texts, by their path among its artifacts.
+            answer: one line.
+            note: Markdown.
+            metrics: by name.
 
         Raises:
             TrackingError: the store is away or does not know the run.
@@ -124,6 +136,8 @@ class MlflowTracker:
                 cut = note if len(note) <= _LONGEST_NOTE else note[:_LONGEST_NOTE] + "\n\n(cut; see the report)"
                 retry_locked(lambda: client.set_tag(parent_run_id, MLFLOW_RUN_NOTE, cut))
             _send_metrics(client, parent_run_id, metrics or {})
+            if answer is not None:
+                describe_experiment(client, parent_run_id, answer, note or "")
 
     def _experiment(self, client: MlflowClient, header: StudyHeader) -> str:
         """Experiment of a study, made where there is none."""
@@ -131,12 +145,7 @@ class MlflowTracker:
         if experiment is None:
             root = self._artifact_root
             location = f"{str(root).rstrip('/')}/{header.name}" if root is not None else None
-            tags = {
-                "prism.study": header.name,
-                MLFLOW_RUN_NOTE: header.question,
-                MLFLOW_EXPERIMENT_PRIMARY_METRIC_NAME: header.metric,
-                MLFLOW_EXPERIMENT_PRIMARY_METRIC_GREATER_IS_BETTER: str(header.direction == "maximize"),
-            }
+            tags = {**experiment_tags(header), **note_tags(header.question)}
             try:
                 return str(client.create_experiment(header.name, artifact_location=location, tags=tags))
             except MlflowException as problem:
@@ -149,6 +158,9 @@ class MlflowTracker:
             self._refuse(where, "was deleted", "restore it in the MLflow UI, or remove it for good with `mlflow gc`")
         if "prism.study" not in experiment.tags:
             self._refuse(where, "was not made by prism-ray", "rename it, rename the study, or use another store")
+        for name, value in experiment_tags(header).items():
+            if experiment.tags.get(name) != value:
+                client.set_experiment_tag(experiment.experiment_id, name, value)
         return str(experiment.experiment_id)
 
     @staticmethod

@@ -233,13 +233,8 @@ class MlflowTrialLog:
         if run is None:
             name = f"{header.arm}-{header.trial_id[:8]}"
             run = retry_locked(lambda: client.create_run(parent.info.experiment_id, run_name=name, tags=tags))
-            dataset = Dataset(
-                name=header.cell_type,
-                digest=header.data_digest[:DIGEST_LENGTH],
-                source_type="prism_ray_store",
-                source=json.dumps({"data_digest": header.data_digest, "fold": header.fold}),
-            )
-            retry_locked(lambda: client.log_inputs(run.info.run_id, [DatasetInput(dataset)]))
+            inputs = [dataset_input(header.cell_type, header.data_digest, (header.fold,))]
+            retry_locked(lambda: client.log_inputs(run.info.run_id, inputs))
         else:
             self._go_on_with(client, run, tags)
         self._log_parameters(client, run)
@@ -291,6 +286,12 @@ def find_run(client: MlflowClient, experiment_id: str, header: TrialHeader, pare
     )
     runs = client.search_runs([experiment_id], wanted, max_results=1, order_by=["attributes.start_time ASC"])
     return runs[0] if runs else None
+
+
+def dataset_input(cell_type: str, data_digest: str, folds: Sequence[str]) -> DatasetInput:
+    """The data of a run as MLflow shows them: the genes of a cell type in a store, and the folds they were split by."""
+    source = json.dumps({"data_digest": data_digest, "folds": list(folds)})
+    return DatasetInput(Dataset(cell_type, data_digest[:DIGEST_LENGTH], "prism_ray_store", source))
 
 
 def send_file(client: MlflowClient, run_id: str, artifact_path: str, local: Path) -> None:

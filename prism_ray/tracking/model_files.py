@@ -16,6 +16,9 @@ from prism_ray.errors import Fault, TrackingError
 from prism_ray.tracking.addresses import absolute, database_file, redact
 from prism_ray.tracking.client import connect, naming_the_store
 
+PACKED_MODEL = "model"
+"""Name of weights and settings inside a packed model; its file `MLmodel` says that it is one."""
+
 _RUN = re.compile(r"runs:/(?P<run_id>[^/@]+)/(?P<path>.+)")
 _VERSION = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[0-9]+))")
 
@@ -40,7 +43,8 @@ def fetched_model(uri: str, tracking_uri: str | None = None) -> Iterator[Path]:
             if not list_artifacts(artifact_uri=source, tracking_uri=store):
                 _refuse(uri, "holds no file", f"it points to {redact(source)}; a model of prism-ray is a folder there")
             files = download_artifacts(artifact_uri=source, dst_path=scratch, tracking_uri=store, registry_uri=store)
-        yield Path(files)
+        packed = Path(files, "MLmodel").is_file()
+        yield Path(files, "artifacts", PACKED_MODEL) if packed else Path(files)
 
 
 def _store_of(uri: str, tracking_uri: str | None) -> str:

@@ -52,9 +52,13 @@ def _fetch(
     wanted = list(run_ids)
     with naming_the_store(uri), tempfile.TemporaryDirectory(prefix="prism-ray-tables-") as scratch:
         client = connect(uri)
+        # Asking the store for each of many runs costs more than reading their files: runs of one study lie alike.
+        first = str(client.get_run(wanted[0]).info.artifact_uri) if wanted else ""
 
         def read(run_id: str) -> pd.DataFrame | None:
-            file = _file(client, run_id, name, Path(scratch) / run_id)
+            file = _local_file(first.replace(wanted[0], run_id), name) if wanted[0] in first else None
+            if file is None:
+                file = _file(client, run_id, name, Path(scratch) / run_id)
             return None if file is None else _table(file, run_id, columns)
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -70,12 +74,18 @@ def _table(file: Path, run_id: str, columns: Sequence[str] | None) -> pd.DataFra
         raise TrackingError(str(fault), [fault]) from problem
 
 
+def _local_file(location: str, name: str) -> Path | None:
+    """A file of a folder of artifacts on this machine; None where it is elsewhere, or has none of the name."""
+    parts = urlsplit(location)
+    file = Path(unquote(parts.path)) / name
+    return file if parts.scheme in ("", "file") and file.is_file() else None
+
+
 def _file(client: MlflowClient, run_id: str, name: str, scratch: Path) -> Path | None:
     """An artifact of a run: where it lies, or fetched into `scratch`; None where the run has none of the name."""
-    location = urlsplit(str(client.get_run(run_id).info.artifact_uri))
-    if location.scheme in ("", "file"):
-        file = Path(unquote(location.path)) / name
-        return file if file.is_file() else None
+    location = str(client.get_run(run_id).info.artifact_uri)
+    if urlsplit(location).scheme in ("", "file"):
+        return _local_file(location, name)
     if name not in {item.path for item in client.list_artifacts(run_id)}:
         return None
     scratch.mkdir()

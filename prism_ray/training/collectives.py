@@ -5,6 +5,8 @@ All raise a `WorkerLostError` where another worker is gone.
 
 from __future__ import annotations
 
+import platform
+import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -48,6 +50,16 @@ def average_gradients(parameters: Iterable[nn.Parameter], placement: Placement) 
     for gradient in gradients:
         gradient.copy_(together[start : start + gradient.numel()].view_as(gradient))
         start += gradient.numel()
+
+
+def count_hosts(placement: Placement) -> int:
+    """Machines that the workers of a run are on; equal on all of them."""
+    if placement.n_workers == 1:
+        return 1
+    mine = torch.tensor([zlib.crc32(platform.node().encode())], dtype=torch.int64, device=placement.device)
+    parts = [torch.empty_like(mine) for _ in range(placement.n_workers)]
+    torch.distributed.all_gather(parts, mine)
+    return len({int(part) for part in parts})
 
 
 def take_from_first(model: nn.Module, placement: Placement) -> None:

@@ -12,6 +12,7 @@ from prism_ray.config import RunConfig
 from prism_ray.model import Prism, check_names
 from prism_ray.splits import Split
 from prism_ray.training.changed_input import without_inputs
+from prism_ray.training.collectives import count_hosts
 from prism_ray.training.evaluate import evaluate_rows
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneReader
@@ -26,12 +27,14 @@ class EvaluationResult:
         test_rows: (N,) row numbers of the test genes.
         test_prediction: (N,) float32 prediction of each of them.
         evaluate_s: seconds that it took, the mean over training genes included.
+        n_hosts: machines that its workers were on.
     """
 
     metrics: dict[str, float]
     test_rows: NDArray[np.int64]
     test_prediction: NDArray[np.float32]
     evaluate_s: float
+    n_hosts: int
 
 
 def evaluate_trained(
@@ -58,4 +61,5 @@ def evaluate_trained(
     path = config.model.predict_with
     metrics, _ = evaluate_rows(model, changed, split.validation, placement, path, "val")
     tested, prediction = evaluate_rows(model, changed, split.test, placement, path, "test")
-    return EvaluationResult({**metrics, **tested}, split.test, prediction, time.perf_counter() - begun)
+    took_s = time.perf_counter() - begun
+    return EvaluationResult({**metrics, **tested}, split.test, prediction, took_s, count_hosts(placement))

@@ -24,7 +24,7 @@ from prism_ray.model import Prism, count_parameters, parameter_groups
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
 from prism_ray.training.checkpoint import RunState, load_state, save_state
-from prism_ray.training.collectives import any_worker, take_from_first
+from prism_ray.training.collectives import any_worker, count_hosts, take_from_first
 from prism_ray.training.evaluate import evaluate_rows, state_rows
 from prism_ray.training.gradients import N_LOSSES, GradientStep
 from prism_ray.training.order import TrainingOrder, steps_between_validations
@@ -53,6 +53,7 @@ class TrainResult:
         train_s: seconds in training steps, over all attempts.
         micro_batch: genes that a worker computed at a time in the end.
         checkpointing: whether activations were computed again in the backward pass in the end.
+        n_hosts: machines that its workers were on.
     """
 
     model: Prism
@@ -65,6 +66,7 @@ class TrainResult:
     train_s: float
     micro_batch: int
     checkpointing: bool
+    n_hosts: int
 
 
 @dataclass
@@ -117,6 +119,9 @@ def train(
     """
     placement = placement or Placement()
     _refuse_split(config, split, placement.n_workers)
+    if placement.device.type == "cuda":
+        # A process trains one trial after the other: the peak is to be this one's.
+        torch.cuda.reset_peak_memory_stats(placement.device)
     run = _start(config, as_source(genes), split, placement, reporter or NullReporter())
     if folder is not None:
         _resume(run, folder)
@@ -307,4 +312,5 @@ def _finish(run: _Run) -> TrainResult:
         train_s=run.train_s,
         micro_batch=run.gradients.micro_batch,
         checkpointing=run.gradients.checkpointing,
+        n_hosts=count_hosts(run.placement),
     )

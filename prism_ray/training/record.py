@@ -42,9 +42,11 @@ class TrialRecord:
         config: its settings.
         metrics: of the best model: `val/...`, `test/...`, `best_step`.
         n_parameters: trained numbers in the network.
-        cost: `train_s`, `n_workers`, `device`, `host`; of a run that trained `micro_batch` (genes a worker at a time)
-            and `checkpoint_activations`, of an evaluation `evaluate_s`.
-        versions: of python, torch and prism-ray.
+        cost: `train_s`, `n_workers`, `n_hosts`, `device` and `host` of the first worker, `read_bytes` (compressed bytes
+            of the store that its genes take), on a GPU `gpu_memory_bytes` (the first worker's peak); of a run that
+            trained `micro_batch` (genes a worker at a time) and `checkpoint_activations`, of an evaluation
+            `evaluate_s`. Records of earlier versions have no bytes and no `n_hosts`.
+        versions: of python, torch, prism-ray and other packages, as they were installed.
         finished: UTC time in ISO format.
         trained_trial: id of the trial whose model an evaluation used; None for a run that trained its own.
     """
@@ -79,6 +81,17 @@ class TrialRecord:
     def costs(self) -> dict[str, float]:
         """What the run cost, by the names in `metrics.COSTS`."""
         return {"cost/train_s": float(self.cost["train_s"]), "cost/n_parameters": float(self.n_parameters)}
+
+    def more_costs(self) -> dict[str, float]:
+        """What is known of its cost besides `costs`, as a tracker is told of it."""
+        names = ("evaluate_s", "read_bytes", "gpu_memory_bytes", "micro_batch", "checkpoint_activations")
+        return {f"cost/{name}": float(self.cost[name]) for name in names if name in self.cost}
+
+    def provenance(self) -> dict[str, str]:
+        """Where it ran and by which versions, as tags of its run in a tracker."""
+        place = {name: str(self.cost[name]) for name in ("device", "host", "n_workers", "n_hosts") if name in self.cost}
+        versions = {f"version.{name}": text for name, text in self.versions.items()}
+        return {f"prism.{name}": text for name, text in (place | versions).items()}
 
     def files(self) -> dict[str, Path]:
         """Files worth keeping with the run in a tracker, by their path there."""

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,20 @@ class Identity:
 
 
 def write_record(
-    folder: Path, result: TrainResult, genes: NamedGenes, run: Identity, *, n_workers: int, device: torch.device
+    folder: Path,
+    result: TrainResult,
+    genes: NamedGenes,
+    run: Identity,
+    *,
+    n_workers: int,
+    device: torch.device,
+    read_bytes: int,
 ) -> TrialRecord:
-    """Write the record of a finished run; until its last file is there, the run counts as unfinished."""
+    """Write the record of a finished run; until its last file is there, the run counts as unfinished.
+
+    Args:
+        read_bytes: compressed bytes of the store that its genes take.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     save(
         result.model,
@@ -65,7 +77,8 @@ def write_record(
     )
     cost = {
         "train_s": result.train_s,
-        **_place(n_workers, device),
+        **_place(n_workers, result.n_hosts, device),
+        "read_bytes": read_bytes,
         "micro_batch": result.micro_batch,
         "checkpoint_activations": result.checkpointing,
     }
@@ -86,23 +99,37 @@ def write_evaluation(
     *,
     n_workers: int,
     device: torch.device,
+    read_bytes: int,
 ) -> TrialRecord:
     """Write the record of an evaluation, which keeps no copy of its model.
 
     Args:
         trained: record of the trial that trained it.
+        read_bytes: compressed bytes of the store that its genes take.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    cost = {"train_s": 0.0, "evaluate_s": result.evaluate_s, **_place(n_workers, device)}
+    cost = {"train_s": 0.0, "evaluate_s": result.evaluate_s, **_place(n_workers, result.n_hosts, device)}
+    cost["read_bytes"] = read_bytes
     metrics = {**result.metrics, "best_step": trained.metrics["best_step"]}
     _write_predictions(folder, result.test_rows, result.test_prediction, genes)
     _write_json(folder / HISTORY_NAME, [])
     return _write_result(folder, run, metrics, trained.n_parameters, cost, trained.trial_id)
 
 
-def _place(n_workers: int, device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    return {"n_workers": n_workers, "device": name, "host": platform.node()}
+def _place(n_workers: int, n_hosts: int, device: torch.device) -> dict[str, Any]:
+    place = {"n_workers": n_workers, "n_hosts": n_hosts, "device": "cpu", "host": platform.node()}
+    if device.type == "cuda":
+        place["device"] = torch.cuda.get_device_name(device)
+        place["gpu_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    return place
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what decides numbers and of what ran them."""
+    found = {"python": platform.python_version(), "torch": torch.__version__, "prism_ray": prism_ray.__version__}
+    if torch.version.cuda is not None:
+        found["cuda"] = torch.version.cuda
+    return found | {name: version(name) for name in ("numpy", "numba", "ray", "mlflow")}
 
 
 def _write_predictions(
@@ -152,11 +179,7 @@ def _write_result(
         "metrics": dict(metrics),
         "n_parameters": n_parameters,
         "cost": dict(cost),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "prism_ray": prism_ray.__version__,
-        },
+        "versions": _versions(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "trained_trial": trained_trial,
     }

@@ -59,6 +59,9 @@ FLAGS: dict[str, set[str]] = {
     "cancel": {"--storage", "--tracking-uri", "--wait", *DASHBOARD},
     "sync": {"--storage", "--tracking-uri"},
     "report": {"--storage", "--tracking-uri", "--out", "--against", "--mixed", "--format"},
+    # Which of a study's models is wanted is said here, as for predictions; the study says what is best.
+    "promote": {"--champion", "--cell-type", "--fold", "--model-name", "--store", "--storage", "--tracking-uri"},
+    "ui": {"--storage", "--tracking-uri", "--host", "--port", "--expose"},
     "doctor": {"--json"},
     # A checkpoint of the published implementation does not say all of its settings.
     "import-checkpoint": {"--out", "--signals", "--centre-bp", "--weight-activation", "--average"},
@@ -84,6 +87,8 @@ POSITIONAL = {
     "retry": ["name"],
     "cancel": ["name"],
     "report": ["name"],
+    "promote": ["name"],
+    "ui": ["name"],
     "import-checkpoint": ["checkpoint"],
 }
 

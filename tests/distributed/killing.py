@@ -73,12 +73,22 @@ def wait_until(holds: Callable[[], Any], what: str, timeout_s: float = 60) -> An
 class Killer(threading.Thread):
     """Kills something of a running trial at random moments, while the study runs in the test's own thread.
 
+    Args:
+        one_each: no trial is killed twice.
+
     Attributes:
         killed: of each kill the trial's folder and the step of its checkpoint just before.
     """
 
     def __init__(
-        self, storage: Path, seed: int, n_kills: int, kill: Callable[[Attempt], object], longest_s: float = 0.6
+        self,
+        storage: Path,
+        seed: int,
+        n_kills: int,
+        kill: Callable[[Attempt], object],
+        longest_s: float = 0.6,
+        *,
+        one_each: bool = False,
     ) -> None:
         super().__init__(daemon=True)
         self.killed: list[tuple[Path, int]] = []
@@ -88,6 +98,7 @@ class Killer(threading.Thread):
         self._n_kills = n_kills
         self._kill = kill
         self._longest_s = longest_s
+        self._one_each = one_each
         _log.warning("kills with seed %d", seed)
 
     def run(self) -> None:
@@ -104,18 +115,23 @@ class Killer(threading.Thread):
         assert len(self.killed) == self._n_kills
         return self.killed
 
+    def _running(self) -> list[tuple[Path, Attempt]]:
+        spared = {folder for folder, _ in self.killed} if self._one_each else set()
+        return [(folder, attempt) for folder, attempt in running(self._storage) if folder not in spared]
+
     def _kill_one(self) -> None:
-        wait_until(lambda: running(self._storage), "a trial runs", 120)
+        wait_until(self._running, "a trial runs", 120)
         wait_s = self._random.uniform(0, self._longest_s)
         time.sleep(wait_s)
-        folder, attempt = self._random.choice(wait_until(lambda: running(self._storage), "a trial runs", 120))
+        folder, attempt = self._random.choice(wait_until(self._running, "a trial runs", 120))
         step = saved_step(folder)
         self._kill(attempt)
         _log.warning(
             "killed after %.3f s: %s, process %d, checkpoint of step %d", wait_s, folder.name, attempt.pid, step
         )
         self.killed.append((folder, step))
-        wait_until(lambda: open_attempt(folder) != attempt, "the death is noticed", 120)
+        if not self._one_each:  # else another trial runs while this one waits
+            wait_until(lambda: open_attempt(folder) != attempt, "the death is noticed", 120)
 
 
 def kill_process(attempt: Attempt) -> None:

@@ -1,4 +1,4 @@
-"""cluster/local/cluster.sh as a test runs it, and MLflow's REST API as anybody reads it."""
+"""cluster/local/cluster.sh as a test runs it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -135,25 +133,6 @@ class LocalCluster:
                     os.killpg(group, signal.SIGKILL)
         shutil.rmtree(self.environment["RAY_FOLDER"], ignore_errors=True)
 
-    def ask(self, endpoint: str, **body: Any) -> dict[str, Any]:
-        """Answer of MLflow's REST API to a POST."""
-        return self._answer(
-            urllib.request.Request(
-                f"{self.mlflow}/api/2.0/mlflow/{endpoint}",
-                data=json.dumps(body).encode(),
-                headers={"Content-Type": "application/json"},
-            )
-        )
-
-    def get(self, endpoint: str, query: str) -> dict[str, Any]:
-        """Answer of MLflow's REST API to a GET."""
-        return self._answer(urllib.request.Request(f"{self.mlflow}/api/2.0/mlflow/{endpoint}?{query}"))
-
-    def _answer(self, request: urllib.request.Request) -> dict[str, Any]:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=60) as answer:
-            return dict(json.load(answer))
-
 
 def is_live(process: psutil.Process) -> bool:
     """True where a process runs; one that nobody has waited for does not."""
@@ -173,15 +152,3 @@ def live_members(group: int) -> list[psutil.Process]:
         except ProcessLookupError:
             continue
     return members
-
-
-def tags_of(run: dict[str, Any]) -> dict[str, str]:
-    return {item["key"]: item["value"] for item in run["data"].get("tags", [])}
-
-
-def params_of(run: dict[str, Any]) -> dict[str, str]:
-    return {item["key"]: item["value"] for item in run["data"].get("params", [])}
-
-
-def metrics_of(run: dict[str, Any]) -> dict[str, float]:
-    return {item["key"]: float(item["value"]) for item in run["data"].get("metrics", [])}

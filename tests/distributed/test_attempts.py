@@ -14,6 +14,7 @@ from prism_ray.distributed.attempts import (
     deaths,
     died_text,
     end_attempt,
+    end_own_attempt,
     gpu_hours,
     open_attempt,
     read_attempts,
@@ -65,3 +66,16 @@ def test_gpu_hours_are_those_that_a_study_held(tmp_path: Path) -> None:
     (tmp_path / ATTEMPTS_NAME).write_text(json.dumps(entries))
     assert gpu_hours(read_attempts(tmp_path), "study") == pytest.approx(1.5), "one that runs is counted when it ends"
     assert gpu_hours(read_attempts(tmp_path), "another") == 0
+
+
+def test_a_process_that_was_given_up_says_itself_how_it_ended(tmp_path: Path) -> None:
+    """A worker outlives its node by some seconds: the queue has judged it then, and another process may have begun."""
+    (orphan,) = begin_attempt(tmp_path, "study", "a", node="gone", gpus=0.0, first_step=0)
+    end_attempt(tmp_path, "node lost", 3)
+    begin(tmp_path, first_step=3)
+    end_own_attempt(tmp_path, orphan, "finished", 9)
+    first, second = read_attempts(tmp_path)
+    assert (first.how, first.last_step) == ("finished", 9)
+    assert second.how == "", "another's attempt is left alone"
+    end_own_attempt(tmp_path, first, "interrupted", 5)
+    assert read_attempts(tmp_path)[0].how == "finished", "what it said itself stays"

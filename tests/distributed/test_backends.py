@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,33 @@ def test_an_interrupted_study_goes_on_where_it_was(ran: Ran, make_study: MakeStu
             assert [attempt.how for attempt in attempts] == ["interrupted", "finished"]
             assert attempts[0].last_step == attempts[1].first_step >= 1, "nothing is done twice"
         assert {file.name for file in record.folder.iterdir()}.isdisjoint({"lease.json", "checkpoint.pt"})
+
+
+class Signalled(Told):
+    """Sends this process a signal as soon as a trial is handed out, as a terminal or a scheduler does."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self._number = number
+
+    def started(self, label: str) -> None:
+        super().started(label)
+        signal.raise_signal(self._number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_launch_in_an_orderly_way(
+    make_study: MakeStudy, settings: StudySettings, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    told = Signalled(number)
+    outcome = run_study(make_study(seeds=[2]), dataclasses.replace(settings, backend=InProcessBackend()), told)
+    assert (outcome.exit_code, outcome.n_left, len(told.labels("started"))) == (130, 2, 1)
+    assert outcome.stop is not None
+    assert outcome.stop.reason == f"the launch was told to end by {number.name}"
+    assert set(fetch_trials(settings.tracking_uri, "tiny")["status"]) == {"KILLED"}
+    assert not (settings.study_folder("tiny") / "driver.json").exists()
+    assert signal.getsignal(number) == before
 
 
 def test_a_second_study_takes_over_trials_it_shares(make_study: MakeStudy, there: StudySettings) -> None:

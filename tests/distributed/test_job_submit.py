@@ -18,17 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.distributed.local_cluster import (
-    COMMIT,
-    JOB_TIMEOUT_S,
-    SCRIPT,
-    LocalCluster,
-    is_live,
-    live_members,
-    metrics_of,
-    params_of,
-    tags_of,
-)
+from tests.distributed.local_cluster import COMMIT, JOB_TIMEOUT_S, SCRIPT, LocalCluster, is_live, live_members
+from tests.mlflow_server import artifacts_of, history_of, metrics_of, params_of, runs_of, tags_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 STOP_TIMEOUT_S = 60
@@ -53,21 +44,6 @@ def submit(cluster: LocalCluster, store: Path, storage: Path, *more: str) -> sub
     command = ["submit", "smoke", "--address", cluster.dashboard, "--store", str(store), "--storage", str(storage)]
     uri = cluster.mlflow.replace("//", f"//prism:{PASSWORD}@")
     return cluster.prism_ray(*command, "--tracking-uri", uri, "--set", f"training.n_steps={N_STEPS}", "--yes", *more)
-
-
-def runs_of(cluster: LocalCluster) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The parent run of the study that was submitted, the only one, and its child runs."""
-    found = cluster.ask("experiments/search", max_results=10, filter="name LIKE 'smoke-set-%'")["experiments"]
-    (experiment,) = found
-    runs = cluster.ask("runs/search", experiment_ids=[experiment["experiment_id"]], max_results=100)["runs"]
-    children = [run for run in runs if "mlflow.parentRunId" in tags_of(run)]
-    (parent,) = [run for run in runs if "mlflow.parentRunId" not in tags_of(run)]
-    return parent, children
-
-
-def artifacts_of(cluster: LocalCluster, run: dict[str, Any], folder: str = "") -> set[str]:
-    answer = cluster.get("artifacts/list", f"run_id={run['info']['run_id']}&path={folder}")
-    return {item["path"] for item in answer.get("files", [])}
 
 
 def test_a_study_is_submitted_joined_cancelled_and_done(
@@ -107,11 +83,11 @@ def test_a_study_is_submitted_joined_cancelled_and_done(
 
 
 def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster) -> None:
-    parent, children = runs_of(cluster)
+    parent, children = runs_of(cluster.mlflow, "smoke-set-%")
     assert tags_of(parent)["prism.study"].startswith("smoke-set-")
     assert parent["info"]["status"] == "FINISHED"
-    assert "study.yaml" in artifacts_of(cluster, parent)
-    assert "report/report.html" in artifacts_of(cluster, parent, "report")
+    assert "study.yaml" in artifacts_of(cluster.mlflow, parent)
+    assert "report/report.html" in artifacts_of(cluster.mlflow, parent, "report")
     drawn = {(tags_of(run)["prism.arm"], tags_of(run)["prism.seed"]) for run in children}
     assert drawn == {("n0", "2"), ("n0", "22"), ("n2", "2"), ("n2", "22")}
     assert len(children) == 4
@@ -121,10 +97,9 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster) -> None:
         assert params_of(run)["model.n_states"] == tags_of(run)["prism.arm"].lstrip("n")
         assert params_of(run)["training.n_steps"] == str(N_STEPS)
         assert {"test/mse", "test/pearson_r", "best/mse"} <= metrics_of(run).keys()
-        assert {"model", "test_predictions.parquet"} <= artifacts_of(cluster, run)
-        assert "model/model.safetensors" in artifacts_of(cluster, run, "model")
-        history = cluster.get("metrics/get-history", f"run_id={run['info']['run_id']}&metric_key=val/mse")["metrics"]
-        steps = [int(point.get("step", 0)) for point in history]
+        assert {"model", "test_predictions.parquet"} <= artifacts_of(cluster.mlflow, run)
+        assert "model/model.safetensors" in artifacts_of(cluster.mlflow, run, "model")
+        steps = [step for step, _ in history_of(cluster.mlflow, run, "val/mse")]
         assert len(steps) > 1
         assert steps == sorted(set(steps))
         assert steps[-1] == N_STEPS

@@ -22,7 +22,7 @@ from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
 from tests.distributed.conftest import TINY, Told, study_records, study_settings, tiny_study
 from tests.distributed.test_build_disk import mounted
-from tests.test_tracking_server import free_port, mlflow_server
+from tests.mlflow_server import free_port, mlflow_server
 from tests.tracking_support import fresh_store
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]

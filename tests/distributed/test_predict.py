@@ -16,12 +16,13 @@ import torch
 import prism_ray.store
 from prism_ray.distributed import predict as module
 from prism_ray.distributed import predict_plan
-from prism_ray.distributed.predict import PredictionProgress, Selection, predict, predict_genes
+from prism_ray.distributed.predict import PredictionProgress, Selection, predict
 from prism_ray.distributed.predict_plan import device_faults, read_gene_ids
 from prism_ray.errors import ConfigError, InputError, StoreError
 from prism_ray.features.sequence import one_hot
 from prism_ray.metrics import regression_metrics
 from prism_ray.model import check_names, load
+from prism_ray.training.inference import predict_genes
 from tests.distributed.predicting import N_GENES, SIGNALS, WINDOW, inline, make_model, model, renamed, store
 
 __all__ = ["inline", "model", "store"]

@@ -13,9 +13,11 @@ import pytest
 from ray.tune.search import Searcher
 
 from prism_ray.config import RunConfig
+from prism_ray.distributed import nodes
 from prism_ray.distributed.attempts import begin_attempt, read_attempts
 from prism_ray.distributed.budget_watch import BudgetWatch
 from prism_ray.distributed.failures import read_failure
+from prism_ray.distributed.nodes import NodeWatch
 from prism_ray.distributed.retries import RetryPolicy
 from prism_ray.distributed.searcher import FAILURE_KEY
 from prism_ray.distributed.stop_request import clear_stop, read_stop, request_stop
@@ -24,6 +26,7 @@ from prism_ray.distributed.trial_queue import INTERRUPTED_KEY, GivenTrials, Tria
 from prism_ray.errors import InputError
 from prism_ray.study.spec import Budget
 from tests.distributed.conftest import Told, tiny_study
+from tests.distributed.workspaces import recorded
 
 AT_ONCE = RetryPolicy(retries=2, first_wait_s=0)
 DONE = {"val/mse": 0.5, FAILURE_KEY: ""}
@@ -102,6 +105,41 @@ def test_a_lost_node_is_no_failure_of_the_trial(tmp_path: Path) -> None:
     assert queue.suggest("4") in (None, Searcher.FINISHED), "even nodes are not lost for ever"
     assert [attempt.how for attempt in read_attempts(tmp_path / "a")] == ["node lost"] * 3
     assert told.labels("failed")
+
+
+def test_a_death_is_not_judged_before_it_is_known_whether_its_node_is_gone(tmp_path: Path) -> None:
+    known: list[bool | None] = [None]
+    policy = RetryPolicy(retries=0, first_wait_s=0)
+    queue, told, _ = queue_of(tmp_path, "a", retry=policy, node_is_lost=lambda node: known[0])
+    queue.suggest("1")
+    begin_attempt(tmp_path / "a", "s", "launch", node="silent", gpus=0, first_step=0)
+    queue.on_trial_complete("1", None, error=True)
+    for _ in range(3):
+        assert queue.suggest("2") is None
+    assert read_attempts(tmp_path / "a")[0].how == ""
+    known[0] = True
+    assert queue.suggest("3") == {"trial": "a"}
+    assert [attempt.how for attempt in read_attempts(tmp_path / "a")] == ["node lost"]
+    assert told.labels("failed") == set()
+
+
+@pytest.mark.ray
+def test_a_node_that_answers_is_not_lost_and_one_that_nobody_knows_is(
+    ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    (node,) = [known["NodeID"] for known in ray.nodes() if known["Alive"]]
+    watch = NodeWatch()
+    assert watch("f" * len(node)) is True
+    answers = [watch(node)]
+    while answers[-1] is None:
+        time.sleep(0.02)
+        answers.append(watch(node))
+    assert answers[-1] is False
+    monkeypatch.setattr(nodes, "_SILENCE_S", -1.0)
+    monkeypatch.setattr(ray, "wait", lambda *_, **__: ([], []))
+    assert watch(node) is True, "one that says nothing for long is lost, whatever the cluster says"
 
 
 def test_it_waits_longer_before_each_start_and_others_go_first(tmp_path: Path) -> None:
@@ -184,6 +222,18 @@ def test_caps_ask_the_launch_to_stop(tmp_path: Path, budget: Budget, said: str |
     if stop is not None and said is not None:
         assert stop.reason.startswith(said.format(path=study.path))
         assert stop.kind == "budget"
+
+
+def test_what_finished_though_its_process_counts_as_dead_is_no_failure(tmp_path: Path) -> None:
+    """A process that was cut off from the cluster may come to the end of its trial before anybody runs it again."""
+    queue, told, _ = queue_of(tmp_path, "a", retry=RetryPolicy(retries=0, first_wait_s=0))
+    queue.suggest("1")
+    queue.on_trial_complete("1", None, error=True)
+    recorded(tmp_path, "a", "d", RunConfig(), train_s=1.0)
+    (tmp_path / "trials" / "a" / "result.json").rename(tmp_path / "a" / "result.json")
+    assert queue.suggest("2") == {"trial": "a"}, "whoever runs it finds the record, and tracks it"
+    assert told.labels("failed") == set()
+    assert not (tmp_path / "a" / "failure.json").exists()
 
 
 @pytest.mark.parametrize("dies", [False, True])

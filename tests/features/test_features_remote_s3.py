@@ -12,9 +12,9 @@ from catalog_edits import set_field
 from prism_ray.errors import CatalogError
 from prism_ray.features.catalog import check_catalog, load_catalog
 from prism_ray.features.remote import CACHE_VARIABLE, fetch
+from tests.s3 import s3_server
 
 boto3 = pytest.importorskip("boto3")
-moto_server = pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
 
 BUCKET = "tracks"
@@ -23,24 +23,17 @@ MD5 = hashlib.md5(CONTENT).hexdigest()
 
 
 @pytest.fixture(scope="module")
-def s3_address() -> Iterator[str]:
-    """Address of a server with one bucket."""
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+def s3_environment() -> Iterator[dict[str, str]]:
+    """What a client of a server needs."""
+    with s3_server() as environment:
+        yield environment
 
 
 @pytest.fixture
-def bucket(s3_address: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
+def bucket(s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
     """A client of the server, whose bucket holds `a/track.bw`."""
     for name, value in {
-        "AWS_ENDPOINT_URL": s3_address,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
+        **s3_environment,
         "AWS_CONFIG_FILE": str(tmp_path / "none"),
         CACHE_VARIABLE: str(tmp_path / "cache"),
     }.items():

@@ -27,7 +27,7 @@ VALUES = {"n0": [0.20, 0.22, 0.24], "n1": [0.21, 0.22, 0.25], "n2": [0.19, 0.20,
 def _runs(header: StudyHeader = HEADER) -> list[tuple[TrialHeader, Mapping[str, float], str]]:
     return [
         (
-            trial_header(arm, seed, study=header),
+            trial_header(arm, seed, study=header, tags={"prism.device": "cpu" if arm == "n0" else "NVIDIA H100"}),
             {
                 "test/mse": value,
                 "test/mae": value + 0.1,
@@ -151,6 +151,8 @@ def test_files_hold_the_numbers(uri: str, tmp_path: Path) -> None:
     assert results["results_schema"] == 1
     assert [row["mean"] for row in results["table"]] == pytest.approx(table["mean"].tolist())
     assert len(results["provenance"]["run_ids"]) == 9
+    assert results["provenance"]["hardware"] == ["NVIDIA H100", "cpu"]
+    assert "NVIDIA H100, cpu" in _Page(result.html.read_text()).text
     assert results["provenance"]["versions"]["mlflow"] != "not installed"
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prism_ray.report.latex import latex_text, table_latex
+from prism_ray.report.text import ARM_HEADINGS, CHOSEN_HEADING, COST_HEADING, PAIRED_HEADINGS
 
 PRINTABLE = "".join(map(chr, range(32, 127)))
 
@@ -58,11 +59,17 @@ def test_a_table_has_its_rules_and_cells() -> None:
 def test_it_compiles(tmp_path: Path) -> None:
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed (Debian: texlive-latex-base, texlive-latex-recommended)")
-    rows = [[PRINTABLE, "0.1789 ± 0.0041"], ["n2", "[-0.0132, 0.0021]"]]
+    rows = [[PRINTABLE[start : start + 32], "0.1789 ± 0.0041"] for start in range(0, len(PRINTABLE), 32)]
     table = table_latex(["arm", "mean ± std"], rows, "MSE, 95 % intervals; p < 0.05", "tab:arms")
-    document = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + table + r"\end{document}"
+    # The widest arm table there is: as many columns as one has, none of them empty.
+    headings = ["cell type", *ARM_HEADINGS, *PAIRED_HEADINGS, COST_HEADING, CHOSEN_HEADING]
+    row = ["signals-h3k27ac+dnase", *["[-0.0132, 0.0021]"] * (len(headings) - 1)]
+    wide = table_latex(headings, [row], "As wide as an arm table is.", "tab:wide")
+    load = r"\documentclass{article}\usepackage{booktabs}\usepackage{graphicx}"
+    document = load + r"\begin{document}" + table + wide + r"\end{document}"
     (tmp_path / "table.tex").write_text(document, encoding="utf-8")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "table.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "table.pdf").stat().st_size > 1000
+    assert "Overfull" not in done.stdout

@@ -10,7 +10,15 @@ from scipy import stats
 
 from prism_ray.errors import InputError
 from prism_ray.metrics import METRICS
-from prism_ray.statistics import FoldPredictions, gene_effect, genes, paired_effect, run_and_gene_effect
+from prism_ray.statistics import (
+    FoldPredictions,
+    gene_and_run_effects,
+    gene_effect,
+    gene_effects,
+    genes,
+    paired_effect,
+    run_and_gene_effect,
+)
 
 
 def simulated(n_runs: int, n_genes: int, seed: int, skew: float = 0.0) -> FoldPredictions:
@@ -139,3 +147,29 @@ def test_what_cannot_be_compared_is_refused() -> None:
         FoldPredictions(fold.arm[:1], fold.baseline, fold.label)
     with pytest.raises(InputError, match="at least one run and two genes"):
         FoldPredictions(fold.arm[:, :1], fold.baseline[:, :1], fold.label[:1])
+
+
+@pytest.mark.parametrize("metric", ["mse", "pearson_r"])
+def test_arms_together_have_the_intervals_that_each_has_alone(metric: str) -> None:
+    arms = [
+        [simulated(3, 40, seed=12), simulated(2, 25, seed=13)],
+        [simulated(2, 40, seed=14)],
+        [simulated(1, 25, seed=15), simulated(4, 25, seed=16), simulated(2, 40, seed=17)],
+    ]
+    over_genes = gene_effects(arms, metric, n_draws=150, seed=2)
+    both = gene_and_run_effects(arms, metric, n_draws=150, seed=2)
+    for folds, genes_alone, pair in zip(arms, over_genes, both, strict=True):
+        alone = [one(folds, metric, n_draws=150, seed=2) for one in (gene_effect, run_and_gene_effect)]
+        assert vars(genes_alone) == pytest.approx(vars(alone[0]), rel=1e-9)
+        for effect, expected in zip(pair, alone, strict=True):
+            assert vars(effect) == pytest.approx(vars(expected), rel=1e-9, nan_ok=True)
+    assert gene_effects([], metric) == []
+    with pytest.raises(InputError, match="of no fold"):
+        gene_and_run_effects([*arms, []], metric)
+
+
+def test_folds_of_an_arm_have_draws_of_their_own() -> None:
+    """The same fold twice, as if it were two: half of the variance, which shared draws would leave whole."""
+    fold = simulated(1, 300, seed=18)
+    once, twice = gene_effect([fold], "mse"), gene_effect([fold, fold], "mse")
+    assert (twice.high - twice.low) / (once.high - once.low) == pytest.approx(0.5**0.5, rel=0.06)

@@ -52,6 +52,17 @@ def test_header_and_index(file: Path) -> None:
     assert f"({file.name})" in (REPOSITORY / "search_spaces" / "README.md").read_text()
 
 
+# Why a study declares no claim about its arms: its claim names none, its arms are not known before, or two effects mix.
+WITHOUT_CLAIMS = {"smoke", "cross_cell", "joint_search", "joint_search_cost", "known_truth"}
+
+
+def test_a_claim_about_arms_is_declared_before_the_runs(file: Path) -> None:
+    claimed = load_study(file).expectations
+    assert bool(claimed) == (file.stem not in WITHOUT_CLAIMS)
+    for one in claimed:
+        assert one.margin is not None or one.to_be != "same"
+
+
 def test_arms_differ_from_the_baseline_arm_in_declared_settings_only(study: Study) -> None:
     if study.search is not None:
         return

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prism_ray.errors import ConfigError, Fault
+from prism_ray.study.extremes import extreme_configs, proposal_extremes
 from prism_ray.study.load import find_study, load_study
 from prism_ray.study.space import Condition, Dimension, IntRange, Subset, Uniform
 from tests.conftest import REPOSITORY
@@ -62,12 +63,12 @@ def test_search_as_written(write: Callable[..., Path]) -> None:
         Dimension("data.signals", Subset(("h3k27ac", "dnase"), 1)),
         Dimension("loss.alpha", Uniform(0, 2), Condition("model.n_states", at_least=1)),
     )
-    assert (study.search.n_trials, study.search.n_startup_trials, study.search.sampler) == (12, 4, "tpe")
+    assert (study.search.n_trials, study.search.n_startup_trials, study.search.sampler) == (12, 10, "tpe")
     small = load_study(write(SEARCH), smoke=True)
     assert small.search is not None
     assert small.search.space[0].domain == IntRange(0, 2)
     assert small.search.space[1:] == study.search.space[1:]
-    assert (small.search.n_trials, small.search.n_startup_trials) == (3, 1)
+    assert (small.search.n_trials, small.search.n_startup_trials) == (3, 10)
 
 
 def test_smoke_scale_of_a_search_says_only_what_has_an_effect(write: Callable[..., Path]) -> None:
@@ -84,6 +85,23 @@ def test_startup_of_the_full_scale_is_cut_to_a_smaller_search(write: Callable[..
         search = load_study(path, smoke=smoke).search
         assert search is not None
         assert search.n_startup_trials == expected
+
+
+@pytest.mark.parametrize("n_trials", [1, 3, 29, 400])
+def test_more_trials_continue_the_same_search(write: Callable[..., Path], n_trials: int) -> None:
+    other = write(SEARCH, ("n_trials: 12", f"n_trials: {n_trials}"))
+    digest = load_study(other).proposals_digest()
+    assert digest == load_study(write(SEARCH)).proposals_digest()
+    assert digest != load_study(write(SEARCH, ("n_trials: 12", "n_trials: 12\n  seed: 5"))).proposals_digest()
+
+
+def test_the_largest_run_of_a_search_may_be_a_finalist(write: Callable[..., Path]) -> None:
+    again = "n_trials: 12\n  finalists: {k: 1, seeds: [2], patch: {data.window_bp: 4000}}"
+    study = load_study(write(SEARCH, ("n_trials: 12", again)))
+    smallest, largest = extreme_configs(study)
+    assert (smallest, largest.data.window_bp) == (proposal_extremes(study)[0], 4000)
+    assert proposal_extremes(study)[1].data.window_bp == 2000
+    assert extreme_configs(load_study(write(SEARCH))) == proposal_extremes(study)
 
 
 def test_overrides_change_settings_and_fingerprints(write: Callable[..., Path]) -> None:

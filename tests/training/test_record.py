@@ -48,6 +48,7 @@ def write(config: RunConfig, arrays: GeneArrays, result: TrainResult) -> Write:
             Identity(config, "0123456789abcdef", "d" * 64, 1),
             n_workers=2,
             device=torch.device("cpu"),
+            read_bytes=4096,
         )
 
     return write_to
@@ -68,6 +69,14 @@ def test_what_is_written_is_read(
     assert record.n_parameters == result.n_parameters
     assert (record.cost["n_workers"], record.cost["device"]) == (2, "cpu")
     assert (record.cost["micro_batch"], record.cost["checkpoint_activations"]) == (8, False)
+    assert record.more_costs() == {
+        "cost/read_bytes": 4096.0,
+        "cost/micro_batch": 8.0,
+        "cost/checkpoint_activations": 0.0,
+    }
+    tags = record.provenance()
+    assert (tags["prism.device"], tags["prism.n_workers"], tags["prism.n_hosts"]) == ("cpu", "2", "1")
+    assert tags["prism.version.torch"] == torch.__version__
     predictions = pd.read_parquet(folder / "test_predictions.parquet")
     assert predictions["gene_id"].tolist() == arrays.gene_id[split.test].tolist()
     assert predictions["chrom"].tolist() == arrays.chrom[split.test].tolist()
@@ -121,7 +130,8 @@ def test_only_learned_states_have_weights_to_keep(
     result = train(short, arrays, split)
     assert result.test_states is None
     identity = Identity(short, "0123456789abcdef", "d" * 64, 1)
-    record = write_record(tmp_path / "t", result, arrays, identity, n_workers=1, device=torch.device("cpu"))
+    cpu = torch.device("cpu")
+    record = write_record(tmp_path / "t", result, arrays, identity, n_workers=1, device=cpu, read_bytes=4096)
     assert "state_weights.parquet" not in record.files()
 
 
