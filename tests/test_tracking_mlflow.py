@@ -179,7 +179,7 @@ def test_a_deleted_experiment_is_said(tracker: MlflowTracker, client: MlflowClie
     client.delete_experiment(client.get_experiment_by_name(STUDY.name).experiment_id)
     with pytest.raises(TrackingError, match="was deleted; restore it"):
         tracker.open_study(STUDY, {})
-    with pytest.raises(TrackingError, match="has no study 'confounder_count'; it holds no study yet"):
+    with pytest.raises(TrackingError, match="experiment 'confounder_count' was deleted; restore it in the MLflow UI"):
         fetch_study(uri, STUDY.name)
 
 
