@@ -133,13 +133,14 @@ def _settings(values: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    """A value as a study file has it: a seed is not 22,222."""
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, Mapping):
         return f"{{{_settings(value)}}}"
     if isinstance(value, float):
         return f"{value:g}"
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+    return "-" if value is None else str(value)
 
 
 def _patch(arm: Mapping[str, Any]) -> str:

@@ -44,7 +44,15 @@ def test_show_of_an_ablation(screen: bool, capsys: pytest.CaptureFixture[str]) -
 def test_show_of_a_search(screen: bool, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "show", "joint_search"]) == 0
     said = capsys.readouterr().out
-    for part in ("int_range [0, 8]", "model.n_states {at_least 1}", "sampler tpe", "trials     80"):
+    parts = (
+        "int_range [0, 8]",
+        "model.n_states {at_least 1}",
+        "sampler tpe",
+        "trials     80",
+        "2222, 22222]",
+        "n_steps 50000",
+    )
+    for part in parts:
         assert part in said
 
 
