@@ -10,7 +10,7 @@ fault of what they were given, and its text says what to do.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.study_status import StudyStatus, study_status
 from prism_ray.distributed.tune import RayBackend
 from prism_ray.report.build import ReportResult, write_report
+from prism_ray.report.files import FORMATS
 from prism_ray.study.load import find_study
 from prism_ray.study.load import load_study as load_study_file
 from prism_ray.study.spec import Study
@@ -168,9 +169,15 @@ def cancel(name: str, storage: Place = RESULTS, *, wait_s: float = 120.0, tracki
 
 
 def report(
-    name: str, storage: Place = RESULTS, *, tracking_uri: str | None = None, out: Place | None = None
+    name: str,
+    storage: Place = RESULTS,
+    *,
+    tracking_uri: str | None = None,
+    out: Place | None = None,
+    formats: Collection[str] = FORMATS,
+    mixed: bool = False,
 ) -> ReportResult:
-    """Write the report of a study, into `reports/NAME` of the workspace where no folder is given."""
+    """Write the report of a study, into `reports/NAME` of the workspace where none is given; see `write_report`."""
     folder = Path(storage).absolute()
     where = Path(out) if out is not None else folder / "reports" / name.partition("@")[0]
-    return write_report(resolve_tracking_uri(tracking_uri, folder), name, where)
+    return write_report(resolve_tracking_uri(tracking_uri, folder), name, where, formats=formats, mixed=mixed)

@@ -51,6 +51,10 @@ def test_the_example_runs_and_says_what_it_replaced(
     for run in (*trials["run_id"], fetch_study(where.tracking_uri, study.name).run_id):
         assert client.get_run(run).data.tags["prism.overrides"] == '{"training.n_steps": 40}'
 
+    short = api.report(study.name, out=tmp_path / "short", formats=("md",))
+    assert (tmp_path / "short" / "report.md").exists()
+    assert not short.html.exists()
+
     again = api.resume(study.name, backend=api.InProcessBackend())
     assert (again.n_found, again.n_finished) == (4, 4)
     assert api.retry(study.name, backend=api.InProcessBackend()).exit_code == 0

@@ -71,6 +71,11 @@ def probability(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def _p_phrase(value: float) -> str:
+    text = probability(value)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def table_cells(table: pd.DataFrame, header: StudyHeader) -> tuple[list[str], list[list[str]]]:
     """Headings and rows of a study's table, as people read it."""
     if header.kind == "search":
@@ -175,7 +180,7 @@ def _change_sentence(rows: list[dict[Hashable, Any]], header: StudyHeader, where
     if math.isnan(most["p_holm"]):
         return f"{text} from {reference}; too few pairs for an interval."
     shown = interval(most["difference_low"], most["difference_high"])
-    return f"{text} {shown} from {reference}, p = {probability(most['p_holm'])} after Holm."
+    return f"{text} {shown} from {reference}, {_p_phrase(most['p_holm'])} after Holm."
 
 
 def _arm_sentence(best: dict[Hashable, Any], header: StudyHeader, where: str, word: str) -> str:
@@ -190,7 +195,7 @@ def _arm_sentence(best: dict[Hashable, Any], header: StudyHeader, where: str, wo
     shown = interval(best["difference_low"], best["difference_high"])
     return (
         f"{text}; difference from {reference} {signed(best['difference'])} {shown}, "
-        f"p = {probability(best['p_holm'])} after Holm. With {best['n_pairs']} pairs a true difference of "
+        f"{_p_phrase(best['p_holm'])} after Holm. With {best['n_pairs']} pairs a true difference of "
         f"{number(best['detectable'])} would be found in four of five such studies."
     )
 

@@ -201,6 +201,11 @@ def test_headline_names_the_best_arm_with_its_uncertainty(trials: pd.DataFrame) 
     text = headline(arm_table(trials, HEADER), HEADER)
     assert text.startswith("Lowest mean test/mse: n2, 0.2067 over 3 runs; difference from n0 -0.0133 [-0.0277, 0.0010]")
     assert "With 3 pairs a true difference of" in text
+    assert ", p = 0.057 after Holm" in text
+    n2 = (0.2, 0.200001, 0.199999)
+    rows = [trial("n0", seed, 0.3) for seed in HEADER.seeds]
+    sure = trials_of(rows + [trial("n2", seed, value) for seed, value in zip(HEADER.seeds, n2, strict=True)])
+    assert ", p < 0.001 after Holm" in headline(arm_table(sure, HEADER), HEADER)
     upwards = headline(arm_table(trials, HEADER), replace(HEADER, direction="maximize"))
     assert upwards == "Highest mean test/mse: n0, 0.2200 over 3 runs; it is the baseline."
     one = trials_of([trial("n0", 2, 0.3), trial("n2", 2, 0.2)])
