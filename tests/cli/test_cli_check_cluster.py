@@ -34,7 +34,7 @@ def test_steps_are_measured_in_processes_of_their_own(
             "storage",
             "tracker",
         ),
-        *("resources and loading", "storage seen by every node", "step of the largest trial", "step of the smallest"),
+        *("resources and loading", "folders seen by every node", "step of the largest trial", "step of the smallest"),
     ):
         assert any(line.startswith(f"ok     {name}") for line in said), (name, said)
     probes = read_probes(storage)
