@@ -240,7 +240,7 @@ def test_two_nodes_and_two_workers(tmp_path: Path) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-4000:]
