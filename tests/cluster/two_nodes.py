@@ -37,18 +37,28 @@ def two_nodes() -> Iterator[TwoNodes]:
     if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("unshare") is None:
         pytest.skip("network and process namespaces need root, iproute2 and util-linux")
     first, second = (f"prism{os.getpid()}{letter}" for letter in "ab")
+    nodes = TwoNodes((first, second))
     try:
-        if ip("netns", "add", first).returncode != 0:
-            pytest.skip("this machine does not allow network namespaces")
-        ip("netns", "add", second, check=True)
-        ip("link", "add", "eth0", "netns", first, "type", "veth", "peer", "name", "eth0", "netns", second, check=True)
-        for name, address in zip((first, second), ADDRESSES, strict=True):
-            for words in (f"addr add {address}/24 dev eth0", "link set eth0 up", "link set lo up"):
-                ip("-n", name, *words.split(), check=True)
-        yield TwoNodes((first, second))
+        try:
+            _connect(nodes)
+        except subprocess.CalledProcessError as refused:
+            pytest.skip(f"this machine does not allow network and process namespaces: {refused.stderr.strip()}")
+        yield nodes
     finally:
         for name in (first, second):
             ip("netns", "del", name)
+
+
+def _connect(nodes: TwoNodes) -> None:
+    """Make the namespaces and a link between them, and try whether a node can be entered."""
+    first, second = nodes.names
+    for name in nodes.names:
+        ip("netns", "add", name, check=True)
+    ip("link", "add", "eth0", "netns", first, "type", "veth", "peer", "name", "eth0", "netns", second, check=True)
+    for name, address in zip(nodes.names, ADDRESSES, strict=True):
+        for words in (f"addr add {address}/24 dev eth0", "link set eth0 up", "link set lo up"):
+            ip("-n", name, *words.split(), check=True)
+    subprocess.run([*nodes.command(0, "/mnt"), "true"], capture_output=True, text=True, check=True)
 
 
 def ip(*words: str, check: bool = False) -> subprocess.CompletedProcess[str]:
