@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prism_ray.cli.options import add_storage
+
 if TYPE_CHECKING:
     from prism_ray.report.build import ReportResult
 
@@ -20,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
         "that works offline, and keeps both with the study's run in MLflow.",
     )
     parser.add_argument("name", metavar="NAME", help="name of the study, or NAME@RUN for an earlier launch")
-    parser.add_argument("--storage", type=Path, help="folder that the study was run with (default ./results)")
+    add_storage(parser)
     parser.add_argument(
         "--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else the SQLite file in the storage folder)"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from prism_ray.distributed.build import build_store
 from prism_ray.distributed.build_plan import plan_build
 from prism_ray.errors import InputError, PrismRayError, StoreError
 from prism_ray.store.staging import Staging
+from tests.distributed.disks import small_disk_at
 from tests.distributed.inline_partitions import without_ray
 
 WINDOW_BP = 20_000
@@ -26,24 +26,11 @@ def _inline() -> Iterator[None]:
         yield
 
 
-def mounted(folder: Path, size: str) -> None:
-    """A file system of its own of some size at `folder`; skips where this user may not mount one."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if shutil.which("mount") is None:
-        pytest.skip("there is no mount command here")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 600 kB, on which a part of the store fits."""
-    folder = tmp_path / "disk"
-    mounted(folder, "600k")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk_at(tmp_path / "disk", "600k") as folder:
+        yield folder
 
 
 def test_a_full_disk_is_said_and_what_is_finished_is_kept(
@@ -80,12 +67,8 @@ def test_a_disk_without_room_for_anything(simulated_catalog: Path, small_disk: P
 
 
 def test_a_read_only_place_is_refused_before_the_files_are_read(tmp_path: Path) -> None:
-    folder = tmp_path / "disk"
-    mounted(folder, "1m")
-    try:
+    with small_disk_at(tmp_path / "disk", "1m") as folder:
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
         with pytest.raises(PrismRayError) as caught:
             build_store(tmp_path / "no_catalog.yaml", folder / "store", WINDOW_BP)
         assert "cannot be written" in str(caught.value)
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from prism_ray.distributed.study_run import run_study
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
 from tests.distributed.conftest import TINY, Told, study_records, study_settings, tiny_study
-from tests.distributed.test_build_disk import mounted
+from tests.distributed.disks import small_disk_at
 from tests.mlflow_server import free_port, mlflow_server
 from tests.tracking_support import fresh_store
 
@@ -121,10 +120,8 @@ def test_a_lock_that_a_killed_driver_left_in_the_searchers_database_is_removed(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    mounted(folder, "4m")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk_at(tmp_path / "disk", "4m") as folder:
+        yield folder
 
 
 def test_a_full_disk_fails_what_it_stops_and_the_next_launch_goes_on(
