@@ -22,7 +22,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--cell-type", help="choose among the trials of this one (needed where there are several)")
     parser.add_argument("--fold", help="choose among the trials of this one (needed where there are several)")
     parser.add_argument("--model-name", help="registered model (default: prism-NAME)")
-    parser.add_argument("--store", type=Path, help="feature store of the study (default: that of its last launch)")
+    parser.add_argument(
+        "--store",
+        type=Path,
+        help="feature store of the study, to check the model on its genes in place of those that its run keeps",
+    )
     add_storage(parser)
     parser.add_argument(
         "--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else the SQLite file in the storage folder)"

@@ -81,6 +81,7 @@ def test_one_worker_gives_exactly_the_numbers_of_the_loop(
         "result.json",
         "history.json",
         "model",
+        "example_input.npz",
         "state_weights.parquet",
         "test_predictions.parquet",
     }

@@ -15,12 +15,15 @@ import prism_ray.store
 from prism_ray.distributed import study_search
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.plan import plan_study
+from prism_ray.distributed.plan_costs import PlanSettings
 from prism_ray.distributed.pruning import read_pruned
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.search_storage import open_storage
 from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.stop_request import request_stop
 from prism_ray.distributed.study_run import run_study
+from prism_ray.distributed.study_status import study_status
 from prism_ray.distributed.tune import RayBackend
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
@@ -175,6 +178,11 @@ def test_finalists_of_equal_budget_are_the_proposals_themselves(make_search: Mak
     proposal = trials[trials["arm"] == finalist["arm"].replace("finalist", "proposal")].iloc[0]
     assert finalist["trial_id"] == proposal["trial_id"]
     assert finalist["test/mse"] == proposal["test/mse"]
+    status = study_status(here.storage, study.name)
+    assert (status.counts["done"], status.counts["missing"]) == (5, 0)
+    assert {part: states["done"] for part, states in status.parts.items()} == {"proposals": 3, "finalists": 2}
+    plan = plan_study(study, PlanSettings(here.store, here.storage))
+    assert (plan.n_trials, plan.n_left) == (5, 0)
 
 
 class StopsAfter(Told):
@@ -252,6 +260,9 @@ def test_a_search_that_is_stopped_is_short_of_its_finalists(make_search: MakeSea
 
     outcome = run_study(study, here, Stops())
     assert (outcome.n_trials, outcome.n_finished, outcome.n_left, outcome.exit_code) == (5, 0, 5, 130)
+    status = study_status(here.storage, study.name)
+    assert {part: sum(states.values()) for part, states in status.parts.items()} == {"proposals": 3, "finalists": 2}
+    assert status.launch.finalist_steps == 9
 
 
 def test_a_warm_start_takes_what_lies_in_the_space(make_search: MakeSearch, here: StudySettings) -> None:
