@@ -47,7 +47,7 @@ class Tasks:
 
 
 def test_of_one_seed_the_largest_comes_first_and_seeds_stay_together(tmp_path: Path) -> None:
-    sizes = {"n0": {}, "n8": {"n_states": 8}, "n2": {"n_states": 2}, "also n2": {"n_states": 2}}
+    sizes = {"n0": {"n_states": 0}, "n8": {"n_states": 8}, "n2": {"n_states": 2}, "also n2": {"n_states": 2}}
     tasks = []
     for seed in (22, 2):
         for name, size in sizes.items():
