@@ -117,7 +117,8 @@ def _by_place(
     runs: pd.DataFrame, predictions: Predictions, cell_type: str, arm: str
 ) -> dict[tuple[str, int], pd.DataFrame]:
     """Predictions of an arm by fold and seed."""
-    chosen = runs[(runs["cell_type"] == cell_type) & (runs["arm"] == arm)]
+    # Without its metrics and settings, of which there may be a hundred.
+    chosen = runs.loc[(runs["cell_type"] == cell_type) & (runs["arm"] == arm), ["fold", "seed", "run_id"]]
     return {
         (str(row["fold"]), int(row["seed"])): predictions[row["run_id"]]
         for row in chosen.to_dict("records")

@@ -33,12 +33,17 @@ def on_draws(metric: str, predictions: Floats, label: Floats, counts: Floats) ->
         label: (N,).
         counts: (K, N).
     """
-    return _ON_DRAWS[metric](predictions, label, counts)
+    if metric in _LOSSES:
+        return np.asarray(counts @ _LOSSES[metric](predictions - label).T / counts.sum(axis=1, keepdims=True))
+    return _CORRELATIONS[metric](predictions, label, counts)
 
 
 def without_each(metric: str, predictions: Floats, label: Floats) -> Floats:
     """(N, M) metric of each run on all genes but one; see `on_draws`."""
     n_genes = len(label)
+    if metric in _LOSSES:
+        losses = _LOSSES[metric](predictions - label)
+        return np.asarray((losses.sum(axis=1, keepdims=True) - losses).T / (n_genes - 1))
     parts = []
     for start in range(0, n_genes, _GENES_AT_ONCE):
         genes = np.arange(start, min(start + _GENES_AT_ONCE, n_genes))
@@ -46,19 +51,6 @@ def without_each(metric: str, predictions: Floats, label: Floats) -> Floats:
         counts[genes - start, genes] = 0.0
         parts.append(on_draws(metric, predictions, label, counts))
     return np.concatenate(parts)
-
-
-def _mse(predictions: Floats, label: Floats, counts: Floats) -> Floats:
-    return _mean((predictions - label) ** 2, counts)
-
-
-def _mae(predictions: Floats, label: Floats, counts: Floats) -> Floats:
-    return _mean(np.abs(predictions - label), counts)
-
-
-def _mean(losses: Floats, counts: Floats) -> Floats:
-    """(K, M) mean loss of each draw; of (M, N) losses."""
-    return np.asarray(counts @ losses.T / counts.sum(axis=1, keepdims=True))
 
 
 def _pearson(predictions: Floats, label: Floats, counts: Floats) -> Floats:
@@ -145,9 +137,6 @@ def _spread(alike: Whole) -> Floats:
     return np.asarray((alike.sum(axis=1) ** 3 - (alike * alike * alike).sum(axis=1)) / 3)
 
 
-_ON_DRAWS: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {
-    "mse": _mse,
-    "mae": _mae,
-    "pearson_r": _pearson,
-    "spearman_r": _spearman,
-}
+_LOSSES: dict[str, Callable[[Floats], Floats]] = {"mse": np.square, "mae": np.abs}
+"""Metrics that are means over genes of a loss of the error."""
+_CORRELATIONS: dict[str, Callable[[Floats, Floats, Floats], Floats]] = {"pearson_r": _pearson, "spearman_r": _spearman}
