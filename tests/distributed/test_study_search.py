@@ -38,6 +38,7 @@ SPACE = {
 }
 SHORT = {**TINY, "training.n_steps": 9, "training.validate_every_epochs": 0.2}
 MakeSearch = Callable[..., Study]
+HERE = InProcessBackend()
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def make_search(make_study: Callable[..., Study]) -> MakeSearch:
 
 @pytest.fixture
 def here(settings: StudySettings) -> StudySettings:
-    return dataclasses.replace(settings, backend=InProcessBackend())
+    return dataclasses.replace(settings, backend=HERE)
 
 
 ASHA = {"kind": "asha", "reduction": 2, "min_fraction": 0.2}
@@ -301,9 +302,12 @@ def test_on_ray_trials_stop_themselves_and_leave_nothing_behind(
 ) -> None:
     import ray
 
-    # Of two workers a trial, which take their time to start, two are enough: the second is worse and stops itself.
+    # Two workers a trial take their time to start: the first trial is there, the second is worse and stops itself.
     n_trials = 4 if n_workers == 1 else 2
-    study, told = make_search(n_trials=n_trials, pruner={**ASHA, "reduction": n_trials}), Told()
+    pruner, told = {**ASHA, "reduction": n_trials}, Told()
+    if n_workers > 1:
+        run_study(make_search(n_trials=1, pruner=pruner), dataclasses.replace(settings, backend=HERE), Told())
+    study = make_search(n_trials=n_trials, pruner=pruner)
     there = dataclasses.replace(settings, backend=RayBackend(), resources=TrialResources(n_workers=n_workers))
     outcome = run_study(study, there, told)
     assert outcome.failures == {}
