@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prism_ray.cli.options import add_storage
+from prism_ray.cli.options import add_storage, store_place
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -22,7 +22,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--cell-type", help="choose among the trials of this one (needed where there are several)")
     parser.add_argument("--fold", help="choose among the trials of this one (needed where there are several)")
     parser.add_argument("--model-name", help="registered model (default: prism-NAME)")
-    parser.add_argument("--store", type=Path, help="feature store of the study (default: that of its last launch)")
+    parser.add_argument(
+        "--store", type=store_place, help="feature store of the study (default: that of its last launch)"
+    )
     add_storage(parser)
     parser.add_argument(
         "--tracking-uri", help="MLflow store (default: MLFLOW_TRACKING_URI, else the SQLite file in the storage folder)"

@@ -13,7 +13,7 @@ import prism_ray.store
 from prism_ray.distributed.launch_note import read_launch
 from prism_ray.errors import Fault, FaultList, InputError
 from prism_ray.model import Prism, load
-from prism_ray.store import Store
+from prism_ray.store import Store, StorePlace
 from prism_ray.tracking import StudyRun, fetch_predictions, fetch_study, fetch_trials
 from prism_ray.tracking.model_files import fetched_model
 from prism_ray.tracking.registry import (
@@ -73,7 +73,7 @@ class Promotion:
     n_trials: int
 
 
-def promote(wanted: Wanted, tracking_uri: str, *, storage: Path, store: Path | None = None) -> Promotion:
+def promote(wanted: Wanted, tracking_uri: str, *, storage: Path, store: StorePlace | None = None) -> Promotion:
     """Register the model of the trial that is best on its validation genes, as `candidate`, or `champion` too.
 
     Test genes have no say. The model must give the test predictions that its run recorded, on some genes of the store
@@ -97,7 +97,7 @@ def promote(wanted: Wanted, tracking_uri: str, *, storage: Path, store: Path | N
     metric = launch.header.objective
     chosen = trials.sort_values(metric, ascending=launch.header.objective_is_less, kind="stable").iloc[0]
     run_id = str(chosen["run_id"])
-    opened = _same_data(prism_ray.store.open(store or Path(read_launch(storage, study).store)), launch)
+    opened = _same_data(prism_ray.store.open(store or read_launch(storage, study).store), launch)
     predicted = fetch_predictions(tracking_uri, [run_id]).get(run_id)
     if predicted is None:
         _refuse(f"run {run_id}", "keeps no test predictions", "train the trial again: its model cannot be checked")
