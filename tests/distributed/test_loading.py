@@ -253,6 +253,9 @@ def test_two_nodes_and_two_workers(tmp_path: Path) -> None:
     assert said["cached"][0] == said["cached"][1]
     assert said["streamed"] == said["expected"]
     assert said["n_decoded"] == [1, 1]
+    # Of the store each node has read its projection once, and both together what was streamed once.
+    assert list(said["reads"].values()) == [said["planned"]["cache"]] * 2
+    assert said["streamed_bytes"] == said["planned"]["stream"] > 0
     # A run of two workers that stream is the run of one.
     assert said["together"] == pytest.approx(said["alone"], rel=1e-3)
     assert said["resumed_from"] == 6
