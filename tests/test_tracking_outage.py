@@ -105,6 +105,24 @@ def test_a_trial_that_starts_in_an_outage_gets_its_run_later(tracker: MlflowTrac
     assert client.get_run(log.run_id).data.params["model.n_states"] == "2"
 
 
+def test_a_point_that_waited_and_is_logged_again_is_sent_once(
+    tracker: MlflowTracker, line: Line, tmp_path: Path
+) -> None:
+    """A trial that goes on finds in its journal what it trains again, and tells its whole history in the end."""
+    journal = tmp_path / "journal.jsonl"
+    parent = tracker.open_study(STUDY, {})
+    line.is_cut = True
+    earlier = tracker.open_trial(parent, trial_header(), journal_path=journal)
+    for step in (1, 2):
+        earlier.log({"val/mse": 1.0 / step}, step)
+    later = tracker.open_trial(parent, trial_header(), journal_path=journal)
+    for step in (2, 3, 1, 2, 3):
+        later.log({"val/mse": 1.0 / step}, step)
+    line.is_cut = False
+    later.finish("FINISHED")
+    assert _curve(connect(tracker.uri), later.run_id) == [(1, 1.0), (2, 1 / 2), (3, 1 / 3)]
+
+
 def test_an_outage_to_the_end_leaves_a_journal_and_a_warning(
     tracker: MlflowTracker, line: Line, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

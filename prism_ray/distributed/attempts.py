@@ -133,7 +133,8 @@ def _write(folder: Path, attempts: Sequence[Attempt]) -> None:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    # Fine enough to tell two attempts of one process apart.
+    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
 def _time(text: str) -> datetime:

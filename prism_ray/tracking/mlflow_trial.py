@@ -189,14 +189,18 @@ class MlflowTrialLog:
 
     def _send_batch(self, client: MlflowClient, run_id: str, batch: Sequence[Operation]) -> None:
         """Send metrics and tags in one call, without metrics that the run has and tags that are set again later."""
-        metrics = [
-            Metric(name, value, time_ms, step)
-            for operation in batch
-            if operation.kind == "metrics"
-            for name, (value, step, time_ms) in operation.content.items()
-            # A resumed trial repeats the steps since its checkpoint: the same values, so one point each.
-            if self._known.get((name, step)) != value
-        ]
+        # A resumed trial repeats the steps since its checkpoint: the same values, so one point each. They may also wait
+        # here twice, as an earlier process of the trial left them in the journal.
+        points: dict[tuple[str, int], float] = {}
+        metrics = []
+        for operation in batch:
+            if operation.kind != "metrics":
+                continue
+            for name, (value, step, time_ms) in operation.content.items():
+                point = (name, step)
+                if points.get(point, self._known.get(point)) != value:
+                    points[point] = value
+                    metrics.append(Metric(name, value, time_ms, step))
         tags: dict[str, str] = {}
         for operation in batch:
             if operation.kind == "tags":
@@ -204,7 +208,7 @@ class MlflowTrialLog:
         if metrics or tags:
             run_tags = [RunTag(name, value) for name, value in tags.items()]
             retry_locked(lambda: client.log_batch(run_id, metrics=metrics, tags=run_tags))
-        self._known.update({(metric.key, metric.step): metric.value for metric in metrics})
+        self._known.update(points)
 
     def _send_file(self, client: MlflowClient, run_id: str, artifact_path: str, local: Path) -> None:
         if not local.is_file():

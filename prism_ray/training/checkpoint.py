@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def save_state(folder: Path, state: RunState) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{CHECKPOINT_NAME}.{os.getpid()}"
     with temporary.open("wb") as file:
-        torch.save({"format": _FORMAT, **asdict(state)}, file)
+        torch.save({"format": _FORMAT, **vars(state)}, file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / CHECKPOINT_NAME)

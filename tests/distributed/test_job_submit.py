@@ -148,8 +148,7 @@ def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, bucket: Bucket) -
         assert "model/model.safetensors" in artifacts_of(cluster.mlflow, run, "model")
         steps = [step for step, _ in history_of(cluster.mlflow, run, "val/mse")]
         assert len(steps) > 1
-        # A trial that was told to end between two deliveries may have told its last point twice.
-        assert steps == sorted(steps)
+        assert steps == sorted(set(steps)), "a trial that was cancelled and went on tells no point twice"
         assert steps[-1] == N_STEPS
     assert {tags_of(run)["prism.git_commit"] for run in [parent, *children]} == {COMMIT}
 
