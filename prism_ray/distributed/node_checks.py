@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from prism_ray.distributed.node_sight import SHARED_MEMORY, NodeSight, look
 from prism_ray.distributed.room import Room, cache_fault, gib
 from prism_ray.errors import Fault, FaultList, StoreError
-from prism_ray.store import StorePlace, place_of
+from prism_ray.store import StorePlace
 
 _ANSWER_TIMEOUT_S = 60.0
-_SHARED_MEMORY = Path("/dev/shm")
-"""Where Ray keeps a node's object store, unless it is too small for it."""
-
-
-@dataclass(frozen=True)
-class NodeSight:
-    """What a node sees and has.
-
-    Attributes:
-        address: of the node.
-        runs_trials: whether it has CPUs, and with them trials and genes.
-        object_store_bytes: size of its object store, as Ray counts it; None where there is no cluster.
-        has_answered: whether it said the rest.
-        sees_storage: whether the file is there that the driver has just written to the workspace.
-        store_problem: why it cannot read the store; empty where it can.
-        storage_free: bytes free on the workspace's disk.
-        memory_free: bytes of memory free for programs and object store together, as if nothing were in the latter.
-        shared_free: the same of the shared memory that holds the object store; None where something else does.
-    """
-
-    address: str
-    runs_trials: bool = True
-    object_store_bytes: float | None = None
-    has_answered: bool = True
-    sees_storage: bool = True
-    store_problem: str = ""
-    storage_free: int = 0
-    memory_free: int = 0
-    shared_free: int | None = None
 
 
 def check_nodes(storage: Path, store: StorePlace, room: Room) -> int:
@@ -61,17 +30,24 @@ def check_nodes(storage: Path, store: StorePlace, room: Room) -> int:
     storage.mkdir(parents=True, exist_ok=True)
     nodes = [node for node in ray.nodes() if node["Alive"]]
     with tempfile.NamedTemporaryFile(dir=storage, prefix=".prism-ray-check-") as token:
-        look = ray.remote(num_cpus=0)(_look)
-        asked = {}
+        here = _this_node()
+        ask = ray.remote(num_cpus=0)(look)
+        asked, sights = {}, []
         for node in nodes:
             has = node["Resources"]
             known = NodeSight(
                 node["NodeManagerAddress"], bool(has.get("CPU")), float(has.get("object_store_memory", 0.0))
             )
+            if node["NodeID"] == here:
+                # This process is there: a task would start another for it.
+                sights.append(look(known, token.name, str(store)))
+                continue
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[look.options(scheduling_strategy=there).remote(known, token.name, str(store))] = known
-        answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_TIMEOUT_S)
-        sights = [sight for question in answered if (sight := _answer(question)) is not None]
+            asked[ask.options(scheduling_strategy=there).remote(known, token.name, str(store))] = known
+        answered, silent = [], []
+        if asked:
+            answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_TIMEOUT_S)
+        sights += [sight for question in answered if (sight := _answer(question)) is not None]
     sights += [NodeSight(asked[question].address, has_answered=False) for question in silent]
     faults = FaultList()
     faults.extend(node_faults(storage, store, room, sights))
@@ -131,7 +107,7 @@ def _too_small(room: Room, sight: NodeSight) -> list[tuple[str, str, str]]:
         problem = f"{gib(sight.memory_free)} are free, and the genes take {gib(needed)} while they are decoded"
         return [(where, f"{problem}, on {{nodes}}", fix)]
     if sight.shared_free is not None and sight.shared_free < room.cache_bytes:
-        problem = f"{_SHARED_MEMORY} has {gib(sight.shared_free)} free, and the genes take {gib(room.cache_bytes)}"
+        problem = f"{SHARED_MEMORY} has {gib(sight.shared_free)} free, and the genes take {gib(room.cache_bytes)}"
         return [(where, f"{problem}, on {{nodes}}", "free space there, or use --loading stream")]
     return []
 
@@ -140,46 +116,13 @@ def _literal(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
+def _this_node() -> str:
+    return str(ray.get_runtime_context().get_node_id())
+
+
 def _answer(question: ray.ObjectRef) -> NodeSight | None:
     try:
         sight: NodeSight = ray.get(question)
     except ray.exceptions.RayError:
         return None  # the node left meanwhile: its trials go elsewhere
     return sight
-
-
-def _look(known: NodeSight, token: str, store: str) -> NodeSight:
-    """Runs on a node: what it sees and has."""
-    file = Path(token)
-    return _looked(known, file.parent if file.exists() else None, store)
-
-
-def sight_of(address: str, storage: Path, store: str) -> NodeSight:
-    """What this machine sees and has, for programs without a cluster."""
-    storage.mkdir(parents=True, exist_ok=True)
-    return _looked(NodeSight(address), storage, store)
-
-
-def _looked(known: NodeSight, storage: Path | None, store: str) -> NodeSight:
-    memory = psutil.virtual_memory()
-    # Pages of an object store stay its own when what was in them is gone: they count as free for what comes.
-    in_store = known.object_store_bytes or 0.0
-    touched = int(min(getattr(memory, "shared", 0), in_store))
-    shared = shutil.disk_usage(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None
-    return NodeSight(
-        known.address,
-        known.runs_trials,
-        known.object_store_bytes,
-        sees_storage=storage is not None,
-        store_problem=_store_problem(store),
-        storage_free=0 if storage is None else shutil.disk_usage(storage).free,
-        memory_free=memory.available + touched,
-        shared_free=shared.free + touched if shared is not None and 0 < in_store <= shared.total else None,
-    )
-
-
-def _store_problem(store: str) -> str:
-    try:
-        return "" if place_of(store).exists() else "nothing is there"
-    except StoreError as problem:
-        return "; ".join(f"{fault.problem}; {fault.fix}" for fault in problem.faults)

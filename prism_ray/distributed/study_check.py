@@ -17,7 +17,8 @@ import prism_ray.store
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.launch_checks import Check, cheap_checks
 from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest, OpenCluster
-from prism_ray.distributed.node_checks import NodeSight, node_faults
+from prism_ray.distributed.node_checks import node_faults
+from prism_ray.distributed.node_sight import NodeSight
 from prism_ray.distributed.packing import pack
 from prism_ray.distributed.probe import Measure, probe, probed_configs
 from prism_ray.distributed.room import room_needed

@@ -12,8 +12,10 @@ import pytest
 
 import prism_ray.store
 from prism_ray.cli import main
+from prism_ray.distributed import node_checks
 from prism_ray.distributed.loading import Loading, LoadingRequest, loading_cluster
-from prism_ray.distributed.node_checks import NodeSight, check_nodes, node_faults
+from prism_ray.distributed.node_checks import check_nodes, node_faults
+from prism_ray.distributed.node_sight import NodeSight
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.room import Room, checkpoint_bytes, kept_bytes, room_needed
 from prism_ray.distributed.study_run import run_study
@@ -122,7 +124,12 @@ def too_many_genes(store: Store, n_bytes: int) -> Store:
 class TestOnACluster:
     """The cluster of the tests has an object store of 300 MiB."""
 
-    def test_every_node_is_asked(self, store: Store, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("is_here", [True, False])
+    def test_every_node_is_asked(
+        self, is_here: bool, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not is_here:
+            monkeypatch.setattr(node_checks, "_this_node", lambda: "another")
         storage = tmp_path / "results"
         assert check_nodes(storage, store.path, Room(1, 1, 1)) == 1
         assert os.listdir(storage) == []
