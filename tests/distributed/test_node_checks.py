@@ -22,6 +22,7 @@ from prism_ray.distributed.study_run import run_study
 from prism_ray.errors import InputError, StoreError
 from prism_ray.store import Store
 from prism_ray.study.spec import Study
+from prism_ray.tracking import fetch_study
 from tests.distributed.conftest import Told, study_settings
 from tests.distributed.disks import small_disk_at
 from tests.distributed.streams import run_config, write_store
@@ -156,6 +157,8 @@ class TestOnACluster:
             with pytest.raises(StoreError, match=r"--storage \S+: its disk has .* free, and the trials that are left"):
                 run_study(make_study(seeds=list(range(20))), small, told)
             assert not (disk / "results" / "trials").exists()
+            assert not list((disk / "results" / "studies" / "tiny").glob("driver.json"))
+            assert fetch_study(small.tracking_uri, "tiny").status == "KILLED"
         assert told.labels("started") == set()
 
 

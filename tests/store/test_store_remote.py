@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import prism_ray.store
+from prism_ray.cli import main
 from prism_ray.errors import StoreError
 from prism_ray.store.place import RemoteFolder, place_of
 from prism_ray.store.reading import bytes_read
@@ -144,6 +145,13 @@ def test_what_is_wrong_with_objects_is_named(bucket: Bucket) -> None:
     with pytest.raises(StoreError) as refused:
         prism_ray.store.open(damaged)
     assert [fault.where for fault in refused.value.faults] == [short, f"{damaged}/{fourth.path}"]
+
+
+def test_commands_that_look_at_a_store_take_its_address(bucket: Bucket, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", "info", bucket.url]) == 0
+    assert capsys.readouterr().out.startswith(f"{bucket.url}: made, assembly")
+    assert main(["store", "report", bucket.url]) == 2
+    assert "--out: is not given, and the page cannot be written into a bucket" in capsys.readouterr().err
 
 
 def test_a_server_that_is_away_is_said_in_words(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
