@@ -152,14 +152,20 @@ def tell_reads(ledger: str, n_bytes: int) -> list[Any]:
 
 
 def node_reads(caches: NodeCaches) -> dict[str, int]:
-    """Bytes of the store that each node has read since the caches were started, by its address and id."""
+    """Bytes of the store that each node has read since the caches were started, by its address and id.
+
+    Empty where the ledger was killed: an account that is lost ends no launch.
+    """
     for actor in caches.actors:
         try:
             ray.get(ray.get(actor.settled.remote()))
         except RayError:
             continue  # its node is lost; what it had told is known
     addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
-    reads = ray.get(caches.actors[0].reads.remote())
+    try:
+        reads = ray.get(caches.actors[0].reads.remote())
+    except RayError:
+        return {}
     return {f"{addresses[node]} ({node[:8]})": n_bytes for node, n_bytes in reads.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from prism_ray.distributed.run_check import run_faults
 from prism_ray.distributed.train import train_on_workers
 from prism_ray.distributed.trial import TrialTask
 from prism_ray.documents import read_document, validate_document
-from prism_ray.errors import CheckpointError, ConfigError, FaultList, did_you_mean
+from prism_ray.errors import CheckpointError, ConfigError, FaultList, StoreError, did_you_mean
 from prism_ray.store import Store, StorePlace
 from prism_ray.study.identity import trial_id
 from prism_ray.training.record import TrialRecord, read_record
@@ -77,8 +78,12 @@ def train_config(path: Path, settings: RunSettings) -> TrialRecord:
     with loading_cluster(
         request, settings.resources, address=settings.address, max_concurrent=1, n_cpus=n_cpus
     ) as cluster:
-        task.folder.mkdir(parents=True, exist_ok=True)
-        check_nodes(task.folder, settings.store, room_needed(request, cluster.loading, 1, 1))
+        try:
+            check_nodes(task.folder, settings.store, room_needed(request, cluster.loading, 1, 1))
+        except StoreError:
+            with suppress(OSError):
+                task.folder.rmdir()  # which the check made
+            raise
         _claim(task.folder, identity)
         return train_on_workers(replace(task, loading=cluster.loading))
 
