@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 # Read by processes that Ray starts: they must be there before ray is imported anywhere.
@@ -52,15 +53,26 @@ def ray_cluster() -> Iterator[None]:
         log_to_driver=False,
         logging_level="warning",
     )
+    _end_log_monitor()
     yield
     ray.shutdown()
 
 
+def _end_log_monitor() -> None:
+    """End the process that sends workers' output to drivers: none is shown, and it takes a tenth of a core."""
+    for process in psutil.Process().children():
+        if any(argument.endswith("log_monitor.py") for argument in process.cmdline()):
+            process.kill()
+
+
 @pytest.fixture(scope="session")
 def simulated_store(simulated_catalog: Path, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Feature store built from the simulated genome."""
-    from prism_ray.distributed.build import build_store
+    """Feature store built from the simulated genome, in this process; tests/distributed/test_build.py has Ray do it."""
+    from prism_ray.distributed import build
+    from tests.distributed.inline_partitions import without_ray
 
     out = tmp_path_factory.mktemp("store") / "store"
-    build_store(simulated_catalog, out)
+    with pytest.MonkeyPatch.context() as patch:
+        without_ray(patch, build)
+        build.build_store(simulated_catalog, out)
     return out

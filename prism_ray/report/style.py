@@ -186,6 +186,7 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     """
     buffer = io.StringIO()
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        _lay_out(figure)
         figure.savefig(buffer, format="svg", transparent=True, metadata=_METADATA["svg"])
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor").replace(PAPER, "var(--page)")
@@ -202,7 +203,16 @@ def save_figure(figure: Figure, info: pd.DataFrame, folder: Path, name: str, kin
     files = [folder / f"{name}.csv"]
     info.to_csv(files[0], index=False)
     with mpl.rc_context(_STYLE):
+        _lay_out(figure)
         for kind in kinds:
             files.append(folder / f"{name}.{kind}")
             figure.savefig(files[-1], facecolor="white", metadata=_METADATA[kind])
     return files
+
+
+def _lay_out(figure: Figure) -> None:
+    """Find the places of a finished figure's parts, once: every file written of it would find the same again."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")

@@ -119,6 +119,8 @@ def study_settings(store: Path, folder: Path) -> StudySettings:
         storage=folder / "results",
         tracking_uri=fresh_store(tracked),
         command="prism-ray run tiny",
+        # Starting a second process of trials takes longer than many tiny trials do.
+        max_concurrent=1,
     )
 
 

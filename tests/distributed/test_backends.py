@@ -80,7 +80,7 @@ def ran(simulated_store: Path, backend: Backend, tmp_path_factory: pytest.TempPa
     """Two arms with two seeds each, run once for all tests that only look at what there is then."""
     folder, told = tmp_path_factory.mktemp("ran"), Told()
     study = tiny_study(folder)
-    settings = dataclasses.replace(study_settings(simulated_store, folder), backend=backend)
+    settings = dataclasses.replace(study_settings(simulated_store, folder), backend=backend, max_concurrent=None)
     return Ran(study, settings, told, run_study(study, settings, told))
 
 

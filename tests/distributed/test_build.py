@@ -21,6 +21,7 @@ from prism_ray.distributed.build_worker import PartitionBuilder
 from prism_ray.errors import CatalogError, ConfigError, InputError, StoreError
 from prism_ray.store.staging import Staging
 from prism_ray.store.tally import PartitionRecord
+from tests.distributed.inline_partitions import without_ray
 
 WINDOW_BP = 400
 
@@ -31,10 +32,12 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def whole(simulated_catalog: Path, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store built at once by one worker."""
+def whole(simulated_catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store built at once, in this process."""
     out = tmp_path_factory.mktemp("whole") / "store"
-    build_store(simulated_catalog, out, WINDOW_BP, n_workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        without_ray(patch, build)
+        build_store(simulated_catalog, out, WINDOW_BP)
     return out
 
 
@@ -52,13 +55,13 @@ def test_a_build_end_to_end(simulated_catalog: Path, ray_cluster: None, tmp_path
     correlation = np.corrcoef(arrays.signals.mean(axis=(1, 2)), arrays.label)[0, 1]
     assert report.cell_types["K562"].signals["h3k27ac"].correlation == pytest.approx(correlation, abs=1e-5)
     assert correlation > 0.5
-    # The number of workers decides nothing but the time.
+    # Workers and their number decide nothing but the time.
     assert bytes_of(tmp_path / "store") == bytes_of(whole)
 
 
 @pytest.mark.ray
 def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
-    simulated_catalog: Path, ray_cluster: None, tmp_path: Path, whole: Path
+    simulated_catalog: Path, ray_cluster: None, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "store"
 
@@ -70,17 +73,18 @@ def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(
         build_store(simulated_catalog, out, WINDOW_BP, 1, interrupt)
     assert not out.exists()
     seen: list[BuildProgress] = []
-    build_store(simulated_catalog, out, WINDOW_BP, 2, seen.append)
+    without_ray(monkeypatch, build)
+    build_store(simulated_catalog, out, WINDOW_BP, None, seen.append)
     assert seen[0].message.startswith("kept ")
     assert 3 <= seen[0].n_done < 12
     assert seen[-1].n_done == 12
     assert bytes_of(out) == bytes_of(whole)
 
 
-@pytest.mark.ray
 def test_what_a_build_of_other_data_left_is_discarded(
-    simulated_catalog: Path, ray_cluster: None, tmp_path: Path, whole: Path
+    simulated_catalog: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without_ray(monkeypatch, build)
     plan = plan_build(simulated_catalog, WINDOW_BP - 2)
     with Staging(tmp_path / "store", plan.key) as staging:
         PartitionBuilder(plan, str(staging.path)).build(plan.partitions[0])
@@ -132,23 +136,23 @@ def test_workers_that_are_lost_again_and_again_end_the_build(
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.ray
 def test_what_a_worker_finds_wrong_is_told(
-    simulated_catalog: Path, ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    simulated_catalog: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Refusing(PartitionBuilder):
         def build(self, partition: Partition) -> PartitionRecord:
             raise OSError(28, "No space left on device")
 
+    without_ray(monkeypatch, build)
     monkeypatch.setattr(build, "PartitionBuilder", Refusing)
     with pytest.raises(InputError, match=r"cannot be written \(.*No space left on device\); make room"):
         build_store(simulated_catalog, tmp_path / "store", WINDOW_BP, 1)
 
 
-@pytest.mark.ray
 def test_a_partition_that_is_changed_while_building_is_told(
-    simulated_catalog: Path, ray_cluster: None, tmp_path: Path, whole: Path
+    simulated_catalog: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    without_ray(monkeypatch, build)
     out = tmp_path / "store"
     file = tmp_path / ".store.partial/cell_type=K562/chrom=chr2/part-0.parquet"
 
@@ -209,13 +213,12 @@ def test_command_refuses_what_is_no_store(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.ray
 @pytest.mark.slow
 def test_command_that_is_killed_goes_on_and_ends_with_the_same_bytes(
-    simulated_catalog: Path, tmp_path: Path, whole: Path
+    simulated_catalog: Path, ray_cluster: None, tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """SIGKILL at no chosen moment, with a cluster that the command started."""
     out = tmp_path / "store"
-    script = "import sys; from prism_ray.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", script, "build", str(simulated_catalog), "--out", str(out)]
-    command += ["--window-bp", str(WINDOW_BP), "--workers", "1"]
+    arguments = ["build", str(simulated_catalog), "--out", str(out), "--window-bp", str(WINDOW_BP), "--workers", "1"]
+    command = [sys.executable, "-m", "prism_ray", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment["RAY_AUTH_MODE"] = "disabled"
     records = tmp_path / ".store.partial" / "_records"
@@ -231,13 +234,13 @@ def test_command_that_is_killed_goes_on_and_ends_with_the_same_bytes(
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(children, timeout=60)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert "of an earlier build that was interrupted" in done.stderr
-    assert "[ 12/12]" in done.stderr
-    assert "K562: 96 genes on 6 chromosomes" in done.stdout
-    assert f"store: {out}" in done.stdout
+    assert main(arguments) == 0
+    done = capsys.readouterr()
+    assert "Traceback" not in done.err
+    assert "of an earlier build that was interrupted" in done.err
+    assert "[ 12/12]" in done.err
+    assert "K562: 96 genes on 6 chromosomes" in done.out
+    assert f"store: {out}" in done.out
     (out / "quality.html").unlink()
     assert bytes_of(out) == bytes_of(whole)
 

@@ -8,6 +8,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from scipy import stats
 
 from prism_ray.report.curve import CURVE_COLUMNS, curve_caption, curve_info, draw_curve
@@ -195,6 +197,26 @@ def _ids(svg: str) -> list[str]:
 def _references(svg: str) -> list[str]:
     links = [part.split('"', 1)[0] for part in svg.split('href="#')[1:]]
     return links + [part.split(")", 1)[0] for part in svg.split("url(#")[1:]]
+
+
+def test_places_are_found_once_for_all_files_of_a_figure(
+    trials: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_found = []
+    find = ConstrainedLayoutEngine.execute
+
+    def count(engine: ConstrainedLayoutEngine, figure: Figure) -> object:
+        n_found.append(1)
+        return find(engine, figure)
+
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", count)
+    info = curve_info(trials, HEADER)
+    figure = draw_curve(info, HEADER)
+    inline_svg(figure, "curve", "a curve")
+    places = [axis.get_position().bounds for axis in figure.axes]
+    save_figure(figure, info, tmp_path, "curve", ("png", "pdf"))
+    assert [axis.get_position().bounds for axis in figure.axes] == places
+    assert n_found == [1]
 
 
 def test_drawing_leaves_no_trace_in_matplotlib(trials: pd.DataFrame, tmp_path: Path) -> None:
