@@ -120,6 +120,7 @@ def test_two_nodes_run_one_study_and_survive_a_cut_link(tmp_path: Path) -> None:
 
             cut_off = wait_for(trial_there, script)
             ip("-n", nodes.names[1], "link", "set", "eth0", "down", check=True)
+            (storage / "cut").touch()
             said, _ = script.communicate(timeout=LINK_TIMEOUT_S)
         finally:
             if script.poll() is None:
