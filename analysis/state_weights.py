@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from analysis.script import run_script
 from analysis.sources import Source
 from prism_ray.report.figure import StudyFigure
+from prism_ray.report.gather import shown_weights
 from prism_ray.report.gene_figures import states_figure
-from prism_ray.report.states import state_run
-from prism_ray.tracking import fetch_predictions, fetch_state_weights
+from prism_ray.tracking import fetch_predictions
 
 NAME = "state_weights"
 
@@ -24,12 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def draw(source: Source) -> StudyFigure | None:
-    """The figure of the run that `state_run` chooses, or None where no run learned states or kept their weights."""
-    run = state_run(source.runs, source.table, source.compared)
-    if run is None:
-        return None
-    uri, wanted = source.tracking_uri, [run["run_id"]]
-    predictions, weights = fetch_predictions(uri, wanted), fetch_state_weights(uri, wanted)
+    """The figure of the best arm's first run, or None where no run learned states or kept their weights."""
+    weights = shown_weights(source.tracking_uri, source.runs, source.table, source.compared)
+    predictions = fetch_predictions(source.tracking_uri, weights)
     return states_figure(source.runs, source.table, predictions, weights, source.compared)
 
 

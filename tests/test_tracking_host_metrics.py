@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pynvml
 import pytest
 from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 
@@ -55,6 +58,42 @@ def test_what_cannot_be_read_stops_nothing(monkeypatch: pytest.MonkeyPatch, capl
         monkeypatch.setattr(CPUMonitor, "collect_metrics", lambda monitor: 1 / 0)
     assert "system metrics cannot be read" in caplog.text
     assert log.logged == []
+
+
+def test_the_use_of_each_gpu_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a driver of two GPUs that gives known numbers; what it cannot say is left out."""
+
+    def power(handle: int) -> int:
+        if handle:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return 300_000
+
+    answers: dict[str, Callable[..., Any]] = {
+        "nvmlInit": lambda: None,
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(used=(handle + 1) * 20e9, total=80e9),
+        "nvmlDeviceGetUtilizationRates": lambda handle: SimpleNamespace(gpu=90 + handle),
+        "nvmlDeviceGetPowerUsage": power,
+        "nvmlDeviceGetEnforcedPowerLimit": lambda handle: 600_000,
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    log = Kept()
+    with system_metrics(log):
+        pass
+    ((metrics, _),) = log.logged
+    assert {name: value for name, value in metrics.items() if name.startswith("system/gpu_")} == {
+        "system/gpu_0_memory_usage_percentage": 25.0,
+        "system/gpu_0_memory_usage_megabytes": 20_000.0,
+        "system/gpu_0_utilization_percentage": 90.0,
+        "system/gpu_0_power_usage_watts": 300.0,
+        "system/gpu_0_power_usage_percentage": 50.0,
+        "system/gpu_1_memory_usage_percentage": 50.0,
+        "system/gpu_1_memory_usage_megabytes": 40_000.0,
+        "system/gpu_1_utilization_percentage": 91.0,
+    }
+    assert "system/cpu_utilization_percentage" in metrics
 
 
 def test_they_are_kept_with_the_run_and_out_of_the_table(tmp_path: Path) -> None:

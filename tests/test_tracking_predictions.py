@@ -8,7 +8,7 @@ import pytest
 from prism_ray.errors import TrackingError
 from prism_ray.tracking import MlflowTracker, fetch_predictions, fetch_state_weights, fetch_trials
 from prism_ray.tracking.client import connect
-from prism_ray.tracking.predictions import PREDICTIONS_NAME, STATES_NAME
+from prism_ray.tracking.predictions import EXAMPLE_NAME, PREDICTIONS_NAME, STATES_NAME
 from prism_ray.training import record
 from tests.tracking_support import STUDY, fresh_store, trial_header
 
@@ -75,4 +75,5 @@ def test_an_unknown_run_is_named(uri: str) -> None:
 
 
 def test_the_file_is_the_one_that_a_record_writes() -> None:
-    assert (record.PREDICTIONS_NAME, record.STATES_NAME) == (PREDICTIONS_NAME, STATES_NAME)
+    written = record.PREDICTIONS_NAME, record.STATES_NAME, record.EXAMPLE_NAME
+    assert written == (PREDICTIONS_NAME, STATES_NAME, EXAMPLE_NAME)

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if cancelled.problem:
         print(f"its runs in MLflow could not be closed: {cancelled.problem}")
         return 1
-    if counts["done"] < cancelled.status.n_trials:
+    if counts["done"] + counts["pruned"] < cancelled.status.n_trials:
         print(f"go on with: prism-ray resume {args.name}")
     return 0
 

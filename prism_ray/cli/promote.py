@@ -23,7 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--fold", help="choose among the trials of this one (needed where there are several)")
     parser.add_argument("--model-name", help="registered model (default: prism-NAME)")
     parser.add_argument(
-        "--store", type=store_place, help="feature store of the study (default: that of its last launch)"
+        "--store",
+        type=store_place,
+        help="feature store of the study, to check the model on its genes in place of those that its run keeps",
     )
     add_storage(parser)
     parser.add_argument(

@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from prism_ray.cli.options import add_dashboard, add_storage
 from prism_ray.cli.words import duration_text
 
 if TYPE_CHECKING:
-    from prism_ray.distributed.study_status import StudyStatus, TrialStatus
+    from prism_ray.distributed.study_status import State, StudyStatus, TrialStatus
 
 _SHOWN = ("running", "failed", "interrupted", "pruned")
 """States whose trials are listed; of the others there are many, and a number says all."""
@@ -71,6 +71,7 @@ def status_document(status: StudyStatus) -> dict[str, Any]:
     return {
         "study": status.launch.study,
         "counts": status.counts,
+        "parts": status.parts,
         "n_trials": status.n_trials,
         "best": None if status.best is None else _trial_document(status.best),
         "left_s": status.left_s,
@@ -91,8 +92,12 @@ def _trial_document(trial: TrialStatus) -> dict[str, Any]:
 def summary_lines(status: StudyStatus) -> list[str]:
     """Counts, best, time left, cost and driver, a line each."""
     launch = status.launch
-    counts = ", ".join(f"{number} {state}" for state, number in status.counts.items() if number)
-    lines = [f"{launch.study}: {status.n_trials} trials: {counts or 'none'}"]
+    lines = [f"{launch.study}: {status.n_trials} trials: {_counts(status.counts) or 'none'}"]
+    for part, counts in status.parts.items():
+        n_trials = sum(counts.values())
+        to_come = part == "finalists" and counts["missing"] == n_trials
+        said = "at most, once all proposals have ended" if to_come else _counts(counts)
+        lines.append(f"         {n_trials} {part}: {said}")
     best = status.best
     if best is not None:
         names = dict.fromkeys((launch.metric, launch.report_metric))
@@ -105,7 +110,7 @@ def summary_lines(status: StudyStatus) -> list[str]:
     lines.append(f"driver   {status.driver or 'none lives'}")
     if status.stop is not None:
         lines.append(f"stop     asked for: {status.stop.reason}")
-    if status.driver is None and status.counts["done"] < status.n_trials:
+    if status.driver is None and status.counts["done"] + status.counts["pruned"] < status.n_trials:
         how = (
             f"prism-ray retry {launch.study} --failed"
             if status.counts["failed"]
@@ -113,6 +118,10 @@ def summary_lines(status: StudyStatus) -> list[str]:
         )
         lines.append(f"go on    {how}")
     return lines
+
+
+def _counts(counts: Mapping[State, int]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in counts.items() if number)
 
 
 def trial_cells(status: StudyStatus, trial: TrialStatus) -> tuple[str, ...]:

@@ -219,7 +219,15 @@ class Launch:
         """Folder of the study in the workspace."""
         return self.settings.study_folder(self.study.name)
 
-    def begin(self, tasks: Iterable[TrialTask], n_trials: int, n_found: int, earlier: Sequence[TrialTask] = ()) -> None:
+    def begin(
+        self,
+        tasks: Iterable[TrialTask],
+        n_trials: int,
+        n_found: int,
+        *,
+        earlier: Sequence[TrialTask] = (),
+        n_to_come: int = 0,
+    ) -> None:
         """Note the launch in the study's folder, and tell how much there is to do.
 
         Args:
@@ -227,6 +235,7 @@ class Launch:
             n_trials: those that there are, or will be.
             n_found: of them finished before this launch.
             earlier: other trials of the study, which have ended: the proposals of a search before its finalists.
+            n_to_come: other trials of the study, which follow on these: at most so many finalists of a search.
         """
         note_launch(
             self.study,
@@ -234,8 +243,9 @@ class Launch:
             data_digest=self.store.digest,
             parent_run_id=self.maker.parent_run_id,
             tasks=(*earlier, *tasks),
-            n_trials=len(earlier) + n_trials,
+            n_trials=len(earlier) + n_trials + n_to_come,
             n_found=len(earlier) + n_found,
+            n_finalists=n_trials if earlier else n_to_come,
         )
         self.progress.begin(n_trials, n_found)
 

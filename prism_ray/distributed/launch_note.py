@@ -59,9 +59,12 @@ class LaunchNote:
         max_concurrent: trials at once, as asked.
         address: Ray cluster, as asked.
         search_database: searcher's database, without credentials; None for a journal in the study's folder.
-        n_trials: trials of the study; for a search those that it will have.
+        n_trials: trials of the study; for a search those that it will have, its finalists included.
         n_found: of them finished before this launch.
         trials: those known when the launch began.
+        n_finalists: of `n_trials`, those of a search's finalists and the baseline beside them: at most, until the
+            proposals have ended.
+        finalist_steps: optimiser steps of each of these; 0 without any.
         host, pid: the process that drives the launch.
         started: when it began, seconds since 1970.
         command: how it was called.
@@ -93,6 +96,8 @@ class LaunchNote:
     started: float
     command: str
     trials: tuple[TrialNote, ...] = field(default=())
+    n_finalists: int = 0
+    finalist_steps: int = 0
 
 
 def write_launch(storage: Path, note: LaunchNote) -> None:
@@ -119,13 +124,13 @@ class MoreTrials:
 
     def __init__(self, storage: Path, study: str) -> None:
         self._path = study_folder(storage, study) / MORE_TRIALS_NAME
-        self._known = {trial.trial_id for trial in read_launch(storage, study).trials}
+        self._known = set(read_launch(storage, study).trials)
 
     def add(self, trial: TrialNote) -> None:
         """Append a trial that is not noted yet."""
-        if trial.trial_id in self._known:
+        if trial in self._known:
             return
-        self._known.add(trial.trial_id)
+        self._known.add(trial)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(list(asdict(trial).values())) + "\n")
 
@@ -142,7 +147,8 @@ def read_launch(storage: Path, study: str) -> LaunchNote:
         if content.pop("version") != _VERSION:
             raise ValueError("it was written by another version of prism-ray")
         expected = {item.name for item in fields(LaunchNote)}
-        if content.keys() != expected:
+        # Notes from before finalists were foreseen do not say how many there are.
+        if content.keys() | {"n_finalists", "finalist_steps"} != expected:
             raise ValueError(f"it does not hold just {', '.join(sorted(expected))}")
         trials = [TrialNote(*trial) for trial in content.pop("trials")]
     except FileNotFoundError:
@@ -150,8 +156,9 @@ def read_launch(storage: Path, study: str) -> LaunchNote:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
         fault = Fault(str(path), f"cannot be read ({problem})", "run the study's file again: it does what is missing")
         raise InputError(str(fault), [fault]) from None
-    known = {trial.trial_id: trial for trial in [*trials, *_more_trials(storage, study)]}
-    return LaunchNote(**content, trials=tuple(known.values()))
+    # A finalist may be the trial of a proposal as well, and is then noted as both.
+    known = dict.fromkeys([*trials, *_more_trials(storage, study)])
+    return LaunchNote(**content, trials=tuple(known))
 
 
 def launched_studies(storage: Path) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from prism_ray.distributed.launch_note import LaunchNote, TrialNote, write_launch
 from prism_ray.distributed.trial import TaskSource, TrialTask, task_label
+from prism_ray.study.extremes import finalist_extremes
 from prism_ray.study.identity import RESULTS_VERSION
 from prism_ray.study.spec import Study
 from prism_ray.tracking import redact
@@ -48,8 +49,10 @@ def note_launch(
     tasks: Iterable[TrialTask],
     n_trials: int,
     n_found: int,
+    n_finalists: int,
 ) -> None:
     """Write `launch.json` for a launch that begins, with the trials that are known now."""
+    finalists = finalist_extremes(study) if n_finalists else ()
     note = LaunchNote(
         study=study.name,
         kind=study.kind,
@@ -77,5 +80,7 @@ def note_launch(
         started=time.time(),
         command=settings.command,
         trials=tuple(map(trial_note, tasks)),
+        n_finalists=n_finalists,
+        finalist_steps=max((config.training.n_steps for config in finalists), default=0),
     )
     write_launch(settings.storage, note)

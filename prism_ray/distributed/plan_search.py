@@ -11,7 +11,7 @@ from prism_ray.distributed.workspace_trials import finished_among, noted_trials,
 from prism_ray.store import Store
 from prism_ray.study.designs import PROPOSAL_ARM
 from prism_ray.study.extremes import finalist_extremes, proposal_extremes
-from prism_ray.study.finalists import BASELINE_ARM, FINALIST_ARM
+from prism_ray.study.finalists import BASELINE_ARM, FINALIST_ARM, finalist_trials, finalists_are_proposals
 from prism_ray.study.spec import Study
 
 
@@ -19,7 +19,8 @@ def plan_search(study: Study, store: Store, settings: PlanSettings) -> Plan:
     """What is left of a search, by what its last launch noted; how long, between two bounds.
 
     A proposal that was pruned has ended. Which settings become finalists is not known before the proposals have, so
-    that there may be fewer of them than are planned.
+    that there may be fewer of them than are planned. A finalist that is its own proposal (equal budgets, the search's
+    seed) is not trained again: it costs nothing, and is finished once the proposals are.
     """
     search = study.search
     assert search is not None
@@ -38,16 +39,18 @@ def plan_search(study: Study, store: Store, settings: PlanSettings) -> Plan:
         baseline, smallest, largest = finals
         n_seeds = len(search.finalists.seeds)
         n_finals = search.finalists.n_trials
-        n_baseline = min(n_seeds, _ended(settings.storage, noted, BASELINE_ARM))
+        baselines = [trial.trial_id(store.digest) for trial in finalist_trials(study, ())]
+        n_baseline = len(finished_among(settings.storage, baselines))
         n_chosen = min(n_finals - n_seeds, _ended(settings.storage, noted, FINALIST_ARM))
-        n_finals_done = n_baseline + n_chosen
+        n_own = search.finalists.k if finalists_are_proposals(study) else 0
+        n_finals_done = n_baseline + (n_chosen if n_left else max(n_chosen, n_own))
         rows.append(costs.row(BASELINE_ARM, baseline, n_seeds, n_seeds - n_baseline))
         rows += [
             costs.row(f"{name} finalist", one, 0, 0) for name, one in (("smallest", smallest), ("largest", largest))
         ]
         for parts, config in ((least, smallest), (most, largest)):
             parts.append((n_seeds - n_baseline, costs.trial_s(baseline)))
-            parts.append((n_finals - n_seeds - n_chosen, costs.trial_s(config)))
+            parts.append((n_finals - n_seeds - max(n_chosen, n_own), costs.trial_s(config)))
     return costs.plan(
         [*study.search_extremes(), *proposals, *finals],
         n_trials=search.n_trials + n_finals,

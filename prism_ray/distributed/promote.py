@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 import prism_ray
 import prism_ray.store
-from prism_ray.distributed.launch_note import read_launch
+from prism_ray.distributed.launch_note import read_launch, was_launched
 from prism_ray.errors import Fault, FaultList, InputError
 from prism_ray.model import Prism, load
 from prism_ray.store import Store, StorePlace
-from prism_ray.tracking import StudyRun, fetch_predictions, fetch_study, fetch_trials
+from prism_ray.tracking import StudyRun, fetch_example, fetch_predictions, fetch_study, fetch_trials
 from prism_ray.tracking.model_files import fetched_model
 from prism_ray.tracking.registry import (
     CANDIDATE,
@@ -25,7 +27,7 @@ from prism_ray.tracking.registry import (
     register_model,
     requirements,
 )
-from prism_ray.training.inference import Inputs, Values, predict_inputs
+from prism_ray.training.inference import Values, predict_inputs
 
 N_EXAMPLE_GENES = 4
 _TOLERANCE = 1e-3
@@ -76,19 +78,20 @@ class Promotion:
 def promote(wanted: Wanted, tracking_uri: str, *, storage: Path, store: StorePlace | None = None) -> Promotion:
     """Register the model of the trial that is best on its validation genes, as `candidate`, or `champion` too.
 
-    Test genes have no say. The model must give the test predictions that its run recorded, on some genes of the store
-    that it was trained on; these genes become its example input. Promoting the same model again moves aliases alone.
+    Test genes have no say. The model must give the test predictions that its run recorded, on a few test genes whose
+    inputs the run keeps; these become its example input. Promoting the same model again moves aliases alone.
 
     Args:
         wanted: which model.
         tracking_uri: address of the MLflow store.
-        storage: workspace of the study, which knows the store's place.
-        store: the feature store; None for the one of the study's last launch.
+        storage: workspace of the study; asked for the feature store where the run, of an earlier version, keeps no
+            inputs.
+        store: feature store to read the genes from in place of what the run keeps.
 
     Raises:
         TrackingError: the tracking store is away, or has no such study.
         InputError: no finished trial has a model, several cell types or folds do not compare, or the data are others.
-        StoreError: the feature store cannot be read.
+        StoreError: the feature store is needed and cannot be read.
     """
     launch = fetch_study(tracking_uri, wanted.study)
     study = launch.header.name
@@ -97,16 +100,19 @@ def promote(wanted: Wanted, tracking_uri: str, *, storage: Path, store: StorePla
     metric = launch.header.objective
     chosen = trials.sort_values(metric, ascending=launch.header.objective_is_less, kind="stable").iloc[0]
     run_id = str(chosen["run_id"])
-    opened = _same_data(prism_ray.store.open(store or read_launch(storage, study).store), launch)
     predicted = fetch_predictions(tracking_uri, [run_id]).get(run_id)
     if predicted is None:
         _refuse(f"run {run_id}", "keeps no test predictions", "train the trial again: its model cannot be checked")
     assert predicted is not None
     with fetched_model(f"runs:/{run_id}/model", tracking_uri) as files:
         model = load(files)
-        example = _example(model, opened, predicted["gene_id"].head(N_EXAMPLE_GENES).tolist())
+        example = fetch_example(tracking_uri, run_id) if store is None else None
+        if example is None:
+            opened = _store(store, storage, run_id, launch)
+            example = _example(model, opened, predicted["gene_id"].head(N_EXAMPLE_GENES).to_numpy())
+        genes = example.pop("gene_id")
         outputs = predict_inputs(model, example)
-        _check(outputs["prediction"], predicted["prediction"].head(N_EXAMPLE_GENES).to_numpy(), run_id)
+        _check(outputs["prediction"], predicted.set_index("gene_id").loc[genes, "prediction"].to_numpy(), run_id)
         registration = register_model(
             tracking_uri,
             wanted.model_name or f"prism-{study}",
@@ -161,15 +167,21 @@ def _comparable(trials: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
     return trials
 
 
-def _same_data(store: Store, launch: StudyRun) -> Store:
-    trained_on = launch.header.data_digest
+def _store(path: StorePlace | None, storage: Path, run_id: str, launch: StudyRun) -> Store:
+    """The store that is given, or that of the study's last launch; of the data that the study was trained on."""
+    study, trained_on = launch.header.name, launch.header.data_digest
+    if path is None and not was_launched(storage, study):
+        problem = f"keeps no example input, and {storage} does not know the study's feature store"
+        _refuse(f"run {run_id}", problem, "give the store with --store, or the study's workspace with --storage")
+    store = prism_ray.store.open(path or read_launch(storage, study).store)
     if store.digest != trained_on:
         problem = f"has data {store.digest[:12]}, and the study was trained on {trained_on[:12]}"
         _refuse(str(store.path), problem, "give the study's own store with --store")
     return store
 
 
-def _example(model: Prism, store: Store, gene_ids: list[str]) -> Inputs:
+def _example(model: Prism, store: Store, gene_ids: NDArray[np.str_]) -> dict[str, NDArray[Any]]:
+    """Inputs of genes of a store, with their names, as a run keeps them."""
     trained = model.trained_on
     assert trained is not None
     assert trained.window_bp is not None
@@ -178,12 +190,11 @@ def _example(model: Prism, store: Store, gene_ids: list[str]) -> Inputs:
         trained.window_bp,
         trained.signals,
         trained.cell_type,
-        gene_ids,
+        gene_ids.tolist(),
         sequence=model.inputs.sequence,
         scalars=trained.scalars,
     )
-    inputs = {"sequence": genes.sequence, "signals": genes.signals, "scalars": genes.scalars}
-    return {name: array for name, array in inputs.items() if array is not None and array.shape[-1]}
+    return {"gene_id": gene_ids, **genes.inputs()}
 
 
 def _check(given: Values, recorded: Values, run_id: str) -> None:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from prism_ray.config import RunConfig
 from prism_ray.distributed.loading import Loading, LoadingRequest
-from prism_ray.distributed.projections import gene_chroms, projection_bytes
+from prism_ray.distributed.projections import gene_bytes, gene_chroms, projection_bytes
 from prism_ray.errors import Fault
 from prism_ray.model import InputShape, model_size
 from prism_ray.store import Store
+from prism_ray.training.recording import example_genes
 
 _VALUE_BYTES = 4
 _CHECKPOINT_VALUES = 4
@@ -63,13 +64,15 @@ def room_needed(request: LoadingRequest, loading: Loading, n_left: int, n_concur
 
 
 def kept_bytes(config: RunConfig, store: Store) -> int:
-    """Bytes that a finished trial leaves: its model, its predictions, and weights of states, a float each (N, D, n)."""
+    """Bytes that a finished trial leaves: model, example input, predictions, and weights of states, (N, D, n) float32."""
     data = config.evaluated_data()
     n_test = len(store.folds.split(data.fold, gene_chroms(store, data.cell_type)).test)
     if config.is_evaluation:
         return n_test * _ROW_BYTES + _REST_BYTES
     n_weights = config.model.d_model * config.model.n_states if config.model.states == "learned" else 0
-    return n_test * (_ROW_BYTES + _VALUE_BYTES * n_weights) + _VALUE_BYTES * _parameters(config, store) + _REST_BYTES
+    tables = n_test * (_ROW_BYTES + _VALUE_BYTES * n_weights)
+    example = example_genes(data.window_bp) * gene_bytes(data)
+    return tables + example + _VALUE_BYTES * _parameters(config, store) + _REST_BYTES
 
 
 def checkpoint_bytes(config: RunConfig, store: Store) -> int:

@@ -16,6 +16,7 @@ from prism_ray.distributed.trial_queue import GivenTrials
 from prism_ray.study.designs import expand
 from prism_ray.study.spec import Trial
 from prism_ray.training.record import read_record
+from prism_ray.workload import step_multiply_adds
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,9 @@ def run_fixed(launch: Launch, trials: Iterable[Trial], earlier: Sequence[TrialTa
     tasks = {task.trial_id: task for task in map(launch.maker.make, trials)}
     found = {trial_id for trial_id, task in tasks.items() if read_record(task.folder) is not None}
     launch.track_finished(tasks[trial_id] for trial_id in tasks if trial_id in found)
-    missing = tuple(name for name, task in tasks.items() if name not in found and not failed_for_good(task))
-    launch.begin(tasks.values(), len(tasks), len(found), earlier)
+    left = [task for name, task in tasks.items() if name not in found and not failed_for_good(task)]
+    missing = tuple(task.trial_id for task in largest_first(left))
+    launch.begin(tasks.values(), len(tasks), len(found), earlier=earlier)
     failed: dict[str, str] = {}
     if missing:
         failed = launch.run(
@@ -61,6 +63,25 @@ def run_fixed(launch: Launch, trials: Iterable[Trial], earlier: Sequence[TrialTa
         )
         launch.track_finished(tasks.values())
     return launch.outcome(tuple(tasks.values()), len(found), failed)
+
+
+def largest_first(tasks: Iterable[TrialTask]) -> list[TrialTask]:
+    """The tasks in the order in which they are handed out.
+
+    Those of one seed, fold and cell type stay together, in their order, so that pairs to be compared finish together.
+    Among them the largest comes first: whoever runs the last ones is waited for, and then these are the smallest.
+    """
+    blocks: dict[tuple[int, str, str], list[TrialTask]] = {}
+    for task in tasks:
+        data = task.config.data
+        blocks.setdefault((task.config.seed, data.fold, data.cell_type), []).append(task)
+    return [task for block in blocks.values() for task in sorted(block, key=_multiply_adds, reverse=True)]
+
+
+def _multiply_adds(task: TrialTask) -> int:
+    """Of the whole training; none of an evaluation."""
+    config = task.config
+    return 0 if config.is_evaluation else config.training.n_steps * step_multiply_adds(config)
 
 
 def _models_to_wait_for(missing: Mapping[str, TrialTask]) -> dict[str, str]:

@@ -56,7 +56,7 @@ def run_search(launch: Launch) -> StudyOutcome:
     n_found = searcher.n_complete
     proposed = _proposed(source, searcher)
     launch.track_finished(proposed)
-    launch.begin(proposed, search.n_trials, n_found)
+    launch.begin(proposed, search.n_trials, n_found, n_to_come=study.n_trials - search.n_trials)
     failed: dict[str, str] = {}
     if n_found < search.n_trials:
         failed = launch.run(

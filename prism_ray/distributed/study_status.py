@@ -20,6 +20,7 @@ from prism_ray.distributed.progress_note import PROGRESS_NAME, read_progress
 from prism_ray.distributed.pruning import PRUNED_NAME, read_pruned
 from prism_ray.distributed.stop_request import StopRequest, read_stop
 from prism_ray.distributed.workspace import LEASE_NAME, read_object, study_folder, trial_folder
+from prism_ray.study.finalists import BASELINE_ARM, FINALIST_ARM
 
 # Said again, since the room that writes these files takes seconds to load; a test compares them.
 RESULT_NAME = "result.json"
@@ -66,7 +67,8 @@ class StudyStatus:
     Attributes:
         launch: its last launch.
         trials: in the order of the launch.
-        n_trials: that it will have; more than are known while a search runs.
+        n_trials: that it will have; more than are known while a search runs, whose finalists are counted before they
+            are chosen.
         driver: the process that drives it; None where none lives.
         stop: a request to stop it, where there is one.
         gpu_hours: held by its attempts that have ended.
@@ -87,6 +89,20 @@ class StudyStatus:
         return {state: found[state] for state in STATES}
 
     @property
+    def parts(self) -> dict[str, dict[State, int]]:
+        """Of a search with finalists, numbers by state of `proposals` and of `finalists`, the baseline among these."""
+        n_finalists = self.launch.n_finalists
+        if not n_finalists:
+            return {}
+        numbers = {"proposals": self.n_trials - n_finalists, "finalists": n_finalists}
+        found = {part: Counter[State]() for part in numbers}
+        for trial in self.trials:
+            found["finalists" if _is_finalist(trial) else "proposals"][trial.state] += 1
+        for part, states in found.items():
+            states["missing"] += max(0, numbers[part] - states.total())
+        return {part: {state: states[state] for state in STATES} for part, states in found.items()}
+
+    @property
     def best(self) -> TrialStatus | None:
         """The finished trial that the study's own metric, on validation genes, prefers; None before the first."""
         sign = 1.0 if self.launch.direction == "minimize" else -1.0
@@ -97,12 +113,25 @@ class StudyStatus:
     @property
     def worker_hours(self) -> float:
         """Hours of workers in the optimiser steps of finished trials."""
-        return sum(trial.train_s for trial in self.trials) / 3600
+        return sum({trial.trial_id: trial.train_s for trial in self.trials}.values()) / 3600
 
     @property
     def left_s(self) -> float | None:
         """Seconds until the launch ends, by the pace of its trials; None where nothing runs or nothing can be said."""
-        return time_left(self.trials, self.counts["missing"] + self.counts["interrupted"], n_workers(self.launch))
+        return time_left(self.trials, self._n_waiting(), n_workers(self.launch))
+
+    def _n_waiting(self) -> float:
+        """Trials that wait; a finalist that is not known yet counts by its steps, as so many of those that have run."""
+        n_waiting = float(self.counts["missing"] + self.counts["interrupted"])
+        n_unknown = self.launch.n_finalists - sum(map(_is_finalist, self.trials))
+        known = [trial.n_steps for trial in self.trials if trial.state in ("done", "running")]
+        if n_unknown <= 0 or not known:
+            return n_waiting
+        return n_waiting + n_unknown * (self.launch.finalist_steps * len(known) / sum(known) - 1)
+
+
+def _is_finalist(trial: TrialStatus) -> bool:
+    return trial.label.split("-")[0].split(" ")[0] in (FINALIST_ARM, BASELINE_ARM)
 
 
 def n_workers(launch: LaunchNote) -> int:
@@ -110,7 +139,7 @@ def n_workers(launch: LaunchNote) -> int:
     return int(launch.resources.get("n_workers", 1))
 
 
-def time_left(trials: Iterable[TrialStatus], n_waiting: int, workers: int) -> float | None:
+def time_left(trials: Iterable[TrialStatus], n_waiting: float, workers: int) -> float | None:
     """Seconds until the running trials and those that wait are done, as many at once as run now.
 
     A trial takes what finished ones took on average in their steps; before the first is finished, what the running ones
@@ -220,5 +249,5 @@ def _gpu_hours(storage: Path, launch: LaunchNote) -> float:
     """GPU-hours of the ended attempts of the study's trials; nobody held one where the launch asks for none."""
     if not launch.resources.get("gpus_per_worker"):
         return 0.0
-    folders = (trial_folder(storage, trial.trial_id) for trial in launch.trials)
+    folders = (trial_folder(storage, name) for name in {trial.trial_id for trial in launch.trials})
     return sum(gpu_hours(read_attempts(folder), launch.study) for folder in folders)

@@ -274,7 +274,7 @@ def _train_and_record(
         record = write_record(
             task.folder,
             result,
-            source.genes,
+            source,
             task.identity(),
             n_workers=placement.n_workers,
             device=placement.device,

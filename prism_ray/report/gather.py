@@ -14,7 +14,7 @@ from prism_ray.report.finalists import finalists_header, own_trials
 from prism_ray.report.gene_figures import gene_figures, states_figure
 from prism_ray.report.genes import finished_runs, gene_table, wants_predictions
 from prism_ray.report.provenance import MIXTURES, provenance
-from prism_ray.report.states import state_run
+from prism_ray.report.states import state_runs
 from prism_ray.report.tables import arm_table, study_table
 from prism_ray.report.verdicts import verdict_table
 from prism_ray.tracking import (
@@ -132,10 +132,27 @@ def _over_genes(
     runs = finished_runs(trials, header)
     predictions = fetch_predictions(tracking_uri, runs["run_id"])
     figures = gene_figures(runs, table, predictions, header)
-    shown = state_run(runs, table, header)
-    weights = {} if shown is None else fetch_state_weights(tracking_uri, [shown["run_id"]])
+    weights = shown_weights(tracking_uri, runs, table, header)
     states = states_figure(runs, table, predictions, weights, header)
     return gene_table(runs, predictions, header), figures if states is None else [*figures, states]
+
+
+def shown_weights(
+    tracking_uri: str, runs: pd.DataFrame, table: pd.DataFrame, header: StudyHeader
+) -> dict[str, pd.DataFrame]:
+    """Weights of the first of `state_runs` that keeps them, by its run; empty where none does.
+
+    Args:
+        runs, table, header: as for `state_runs`.
+
+    Raises:
+        TrackingError: the store cannot be reached, or a file is damaged.
+    """
+    for run_id in state_runs(runs, table, header)["run_id"]:
+        found = fetch_state_weights(tracking_uri, [run_id])
+        if found:
+            return found
+    return {}
 
 
 def _settled(trials: pd.DataFrame, launch: StudyRun) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from prism_ray.report.predicted import (
     residual_info,
     shown_arms,
 )
-from prism_ray.report.states import draw_states, state_info, state_run, states_caption
+from prism_ray.report.states import draw_states, state_info, state_runs, states_caption
 from prism_ray.tracking.headers import StudyHeader
 
 
@@ -77,16 +77,18 @@ def states_figure(
     weights: Mapping[str, pd.DataFrame],
     header: StudyHeader,
 ) -> StudyFigure | None:
-    """Weights of the background states of the run that `state_run` chooses.
+    """Weights of the background states of the first of `state_runs` that keeps them.
 
     Args:
         runs, table, predictions: as for `gene_figures`.
         weights: as `fetch_state_weights` gives them.
         header: of the study.
     """
-    run = state_run(runs, table, header)
-    if run is None or run["run_id"] not in weights or run["run_id"] not in predictions:
+    able = state_runs(runs, table, header)
+    able = able[able["run_id"].isin(list(weights)) & able["run_id"].isin(list(predictions))]
+    if not len(able):
         return None
+    run = able.iloc[0]
     info = state_info(weights[run["run_id"]], predictions[run["run_id"]], run)
     return StudyFigure("states", "Learned background states", states_caption(info), info, draw_states(info))
 

@@ -23,8 +23,11 @@ N_GROUPS = 40
 _N_COLUMNS = 2
 
 
-def state_run(runs: pd.DataFrame, table: pd.DataFrame, header: StudyHeader) -> pd.Series | None:
-    """The finished run whose states are shown: of the best arm that learned states, its first cell type, seed and fold.
+def state_runs(runs: pd.DataFrame, table: pd.DataFrame, header: StudyHeader) -> pd.DataFrame:
+    """The finished runs whose states may be shown, the first that keeps weights being the one: one run an arm.
+
+    Of each arm whose models learned states, the best first, the run of the first cell type, fold and seed. Evaluations
+    are among them: their weights are those that the changed input gives.
 
     Args:
         runs: as `finished_runs` gives them.
@@ -32,19 +35,15 @@ def state_run(runs: pd.DataFrame, table: pd.DataFrame, header: StudyHeader) -> p
         header: of the study.
     """
     if "param/model.n_states" not in runs:
-        return None
+        return runs.iloc[:0]
     learned = runs["param/model.n_states"].fillna(0) > 0
     if "param/model.states" in runs:
         learned &= runs["param/model.states"].fillna("learned") == "learned"
-    # An evaluation keeps no weights: its model is another run's.
-    learned &= ~runs["arm"].isin([arm for arm in header.references if header.kind == "evaluation"])
     able = runs[learned.astype(bool) & (runs["cell_type"] == header.cell_types[0])]
     means = table[table["arm"].isin(set(able["arm"])) & (table["cell_type"] == header.cell_types[0])]
-    if not len(means):
-        return None
-    best = means.sort_values("mean", ascending=header.direction == "minimize", kind="stable")["arm"].iloc[0]
-    chosen: pd.Series = able[able["arm"] == best].sort_values(["fold", "seed"], kind="stable").iloc[0]
-    return chosen
+    arms = means.sort_values("mean", ascending=header.direction == "minimize", kind="stable")["arm"]
+    first = able.sort_values(["fold", "seed"], kind="stable").drop_duplicates("arm").set_index("arm", drop=False)
+    return first.loc[arms]
 
 
 def state_info(weights: pd.DataFrame, predictions: pd.DataFrame, run: pd.Series) -> pd.DataFrame:
@@ -57,7 +56,7 @@ def state_info(weights: pd.DataFrame, predictions: pd.DataFrame, run: pd.Series)
     Args:
         weights: as `fetch_state_weights` gives them.
         predictions: of the same run, whose labels put the genes in order.
-        run: as `state_run` gives it.
+        run: a row of what `state_runs` gives.
 
     Raises:
         InputError: the weights are not of the predictions' genes.

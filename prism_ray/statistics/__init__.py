@@ -2,7 +2,6 @@
 
 from prism_ray.statistics.equivalence import Equivalence, equivalence_test
 from prism_ray.statistics.genes import (
-    FoldPredictions,
     GeneEffect,
     gene_and_run_effects,
     gene_effect,
@@ -10,6 +9,7 @@ from prism_ray.statistics.genes import (
     run_and_gene_effect,
 )
 from prism_ray.statistics.power import POWER, EffectSize, effect_size, minimal_detectable_effect, pairs_needed
+from prism_ray.statistics.resampled import FoldPredictions
 from prism_ray.statistics.runs import (
     LEVEL,
     PairedEffect,

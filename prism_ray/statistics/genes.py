@@ -18,36 +18,13 @@ from scipy import stats
 
 from prism_ray.errors import Fault, InputError
 from prism_ray.metrics import METRICS
+from prism_ray.statistics.resampled import FoldPredictions, Resampled, resampled_folds
 from prism_ray.statistics.runs import LEVEL, NAN, summarize
 
 N_DRAWS = 4000
 """Draws of an interval; the ends of a 95 % interval then move by about 3 % of its width from seed to seed."""
-_DRAWS_AT_ONCE = 500
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class FoldPredictions:
-    """Predictions of two arms for the test genes of one fold, by runs of the same seeds.
-
-    Attributes:
-        arm, baseline: (R, N) predictions; row r of both has the same seed.
-        label: (N,) observed values.
-    """
-
-    arm: Floats
-    baseline: Floats
-    label: Floats
-
-    def __post_init__(self) -> None:
-        shapes = self.arm.shape, self.baseline.shape, self.label.shape
-        if self.arm.ndim != 2 or shapes[1] != shapes[0] or shapes[2] != shapes[0][1:]:
-            fault = Fault("predictions", f"have shapes {shapes}", "give (R, N), (R, N) and (N,)")
-            raise InputError(str(fault), [fault])
-        if min(self.arm.shape) < 1 or self.arm.shape[1] < 2:
-            fault = Fault("predictions", f"are of shape {self.arm.shape}", "give at least one run and two genes")
-            raise InputError(str(fault), [fault])
 
 
 @dataclass(frozen=True)
@@ -102,15 +79,16 @@ def gene_effects(
         InputError: an arm without a fold, or an unknown metric.
     """
     _check(arms, metric)
-    drawn = _drawn_for_all(arms, metric, n_draws, seed)
-    return [_over_genes(folds, by_genes, metric, level) for folds, by_genes in zip(arms, drawn, strict=True)]
+    resampled = resampled_folds(arms, metric, n_draws, seed)
+    return [_over_genes(folds, by_genes, metric, level) for folds, by_genes in zip(arms, resampled, strict=True)]
 
 
-def _over_genes(folds: Sequence[FoldPredictions], drawn: Sequence[Floats], metric: str, level: float) -> GeneEffect:
-    """Of the (K, R) differences on resampled genes of each fold."""
-    observed = float(np.mean([_differences(fold, metric, None).mean() for fold in folds]))
-    replicates = np.mean([by_genes.mean(axis=1) for by_genes in drawn], axis=0)
-    influence = np.concatenate([_influence(fold, metric) for fold in folds])
+def _over_genes(
+    folds: Sequence[FoldPredictions], resampled: Sequence[Resampled], metric: str, level: float
+) -> GeneEffect:
+    observed = float(np.mean([_differences(fold, metric).mean() for fold in folds]))
+    replicates = np.mean([fold.drawn.mean(axis=1) for fold in resampled], axis=0)
+    influence = np.concatenate([fold.without.mean() - fold.without for fold in resampled])
     return GeneEffect(observed, *bca_interval(replicates, observed, influence, level), *_counts(folds))
 
 
@@ -145,19 +123,22 @@ def gene_and_run_effects(
             _over_genes(folds, by_genes, metric, level),
             _over_runs_and_genes(folds, by_genes, metric, level, np.random.default_rng([seed, len(folds)])),
         )
-        for folds, by_genes in zip(arms, _drawn_for_all(arms, metric, n_draws, seed), strict=True)
+        for folds, by_genes in zip(arms, resampled_folds(arms, metric, n_draws, seed), strict=True)
     ]
 
 
 def _over_runs_and_genes(
-    folds: Sequence[FoldPredictions], drawn: Sequence[Floats], metric: str, level: float, draws: np.random.Generator
+    folds: Sequence[FoldPredictions],
+    resampled: Sequence[Resampled],
+    metric: str,
+    level: float,
+    draws: np.random.Generator,
 ) -> GeneEffect:
-    """Of the (K, R) differences on resampled genes of each fold."""
-    n_draws = len(drawn[0])
+    n_draws = len(resampled[0].drawn)
     observed, total = 0.0, np.zeros(n_draws)
     parts: list[tuple[float, int]] = []
-    for fold, by_genes in zip(folds, drawn, strict=True):
-        per_run = _differences(fold, metric, None)
+    for fold, by_genes in zip(folds, (fold.drawn for fold in resampled), strict=True):
+        per_run = _differences(fold, metric)
         observed += float(per_run.mean()) / len(folds)
         n_runs, n_genes = fold.arm.shape
         n_drawn = max(1, n_runs - 1)
@@ -220,74 +201,8 @@ def _counts(folds: Sequence[FoldPredictions]) -> tuple[int, int]:
     return sum(fold.arm.shape[0] for fold in folds), sum(len(fold.label) for fold in folds)
 
 
-def _gene_losses(fold: FoldPredictions, metric: str) -> Floats | None:
-    """(R, N) difference of each gene's loss where the metric is a mean over genes; None where it is not."""
-    if metric == "mse":
-        return np.asarray((fold.arm - fold.label) ** 2 - (fold.baseline - fold.label) ** 2)
-    if metric == "mae":
-        return np.asarray(np.abs(fold.arm - fold.label) - np.abs(fold.baseline - fold.label))
-    return None
-
-
-def _differences(fold: FoldPredictions, metric: str, genes: NDArray[np.int64] | None) -> Floats:
-    """(R,) difference of the metric on some genes (repeats allowed), or on all."""
+def _differences(fold: FoldPredictions, metric: str) -> Floats:
+    """(R,) difference of the metric on all genes."""
     function = METRICS[metric].function
-    rows = slice(None) if genes is None else genes
-    label = fold.label[rows]
     pairs = zip(fold.arm, fold.baseline, strict=True)
-    return np.array([function(arm[rows], label) - function(baseline[rows], label) for arm, baseline in pairs])
-
-
-def _drawn_for_all(
-    arms: Sequence[Sequence[FoldPredictions]], metric: str, n_draws: int, seed: int
-) -> list[list[Floats]]:
-    """By arm and fold, (K, R) difference of the metric on resampled genes.
-
-    Draws are a function of the seed, the fold's place among its arm's and its number of genes: folds of one place and
-    number, over all arms, are multiplied with the same draws in one product.
-    """
-    found: list[list[Floats]] = [[np.empty(0)] * len(folds) for folds in arms]
-    alike: dict[tuple[int, int], list[int]] = {}
-    for number, folds in enumerate(arms):
-        for place, fold in enumerate(folds):
-            alike.setdefault((place, len(fold.label)), []).append(number)
-    for (place, n_genes), numbers in alike.items():
-        folds_here = [arms[number][place] for number in numbers]
-        drawn = _drawn(folds_here, metric, n_draws, np.random.default_rng([seed, place, n_genes]))
-        for number, by_genes in zip(numbers, drawn, strict=True):
-            found[number][place] = by_genes
-    return found
-
-
-def _drawn(folds: Sequence[FoldPredictions], metric: str, n_draws: int, draws: np.random.Generator) -> list[Floats]:
-    """By fold, (K, R) difference of the metric on resampled genes; all folds have the same number of them, N."""
-    n_genes = len(folds[0].label)
-    losses = [_gene_losses(fold, metric) for fold in folds]
-    summed = np.concatenate([part for part in losses if part is not None]).T if losses[0] is not None else None
-    parts = []
-    for start in range(0, n_draws, _DRAWS_AT_ONCE):
-        n_now = min(_DRAWS_AT_ONCE, n_draws - start)
-        genes = draws.integers(0, n_genes, (n_now, n_genes))
-        if summed is None:
-            by_fold = [[_differences(fold, metric, chosen) for chosen in genes] for fold in folds]
-            parts.append(np.concatenate([np.array(rows) for rows in by_fold], axis=1))
-            continue
-        places = genes + n_genes * np.arange(n_now)[:, None]
-        counts = np.bincount(places.ravel(), minlength=n_now * n_genes).reshape(n_now, n_genes)
-        # As real numbers, which have a fast product.
-        parts.append(counts.astype(np.float64) @ summed / n_genes)
-    ends = np.cumsum([fold.arm.shape[0] for fold in folds])[:-1]
-    return np.split(np.concatenate(parts), ends, axis=1)
-
-
-def _influence(fold: FoldPredictions, metric: str) -> Floats:
-    """(N,) how much more the difference would be with a gene than without it, around their mean in the fold."""
-    n_genes = len(fold.label)
-    losses = _gene_losses(fold, metric)
-    if losses is not None:
-        by_gene = losses.mean(axis=0)
-        without = (by_gene.sum() - by_gene) / (n_genes - 1)
-    else:
-        others = np.arange(n_genes)
-        without = np.array([_differences(fold, metric, np.delete(others, gene)).mean() for gene in range(n_genes)])
-    return np.asarray(without.mean() - without)
+    return np.array([function(arm, fold.label) - function(baseline, fold.label) for arm, baseline in pairs])

@@ -6,6 +6,7 @@ N genes, L positions in bp, S signals, K scalars.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,6 +40,11 @@ class GeneArrays:
 
     def __len__(self) -> int:
         return len(self.gene_id)
+
+    def inputs(self) -> dict[str, NDArray[Any]]:
+        """What there is of `sequence`, `signals` and `scalars`, by these names."""
+        arrays = {"sequence": self.sequence, "signals": self.signals, "scalars": self.scalars}
+        return {name: array for name, array in arrays.items() if array is not None and array.shape[-1]}
 
     def take(self, index: ArrayLike) -> GeneArrays:
         """Rows `index` in that order, as copies; a boolean mask of length N is allowed too."""

@@ -89,6 +89,17 @@ def finalist_trials(study: Study, chosen: Sequence[Outcome]) -> tuple[Trial, ...
     )
 
 
+def finalists_are_proposals(study: Study) -> bool:
+    """Whether a finalist's trial of the search's own seed is that of its proposal, which is not trained again."""
+    assert study.search is not None
+    finalists = study.search.finalists
+    assert finalists is not None
+    config = study.config_at(study.baseline)
+    searched = {dimension.path for dimension in study.search.space}
+    same = patched(config, finalists.patch, f"{study.path}: search.finalists.patch") == config
+    return same and not searched & set(finalists.patch) and study.seeds[0] in finalists.seeds
+
+
 def _costs(outcome: Outcome, objectives: Sequence[Objective]) -> tuple[float, ...]:
     """Scores of which less is better."""
     pairs = zip(outcome.scores, objectives, strict=True)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from prism_ray.tracking.host_metrics import system_metrics
     from prism_ray.tracking.journal import JOURNAL_NAME, replay
     from prism_ray.tracking.mlflow_tracker import MlflowTracker
-    from prism_ray.tracking.predictions import fetch_predictions, fetch_state_weights
+    from prism_ray.tracking.predictions import fetch_example, fetch_predictions, fetch_state_weights
 
 _LOADED_AT_FIRST_USE = {
     "Delivered": "deliveries",
@@ -46,6 +46,7 @@ _LOADED_AT_FIRST_USE = {
     "MlflowTracker": "mlflow_tracker",
     "StudyRun": "fetch",
     "deliver_journals": "deliveries",
+    "fetch_example": "predictions",
     "fetch_predictions": "predictions",
     "fetch_state_weights": "predictions",
     "fetch_study": "fetch",
@@ -76,6 +77,7 @@ __all__ = [
     "default_artifact_root",
     "default_tracking_uri",
     "deliver_journals",
+    "fetch_example",
     "fetch_predictions",
     "fetch_state_weights",
     "fetch_study",

@@ -1,16 +1,20 @@
-"""What finished trials say of each test gene, read back from the runs that keep it: predictions, weights of states."""
+"""What finished trials keep of test genes, read back from their runs: predictions, weights of states, inputs."""
 
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from numpy.typing import NDArray
 
 from prism_ray.errors import Fault, TrackingError
 from prism_ray.tracking.addresses import absolute
@@ -20,6 +24,8 @@ PREDICTIONS_NAME = "test_predictions.parquet"
 """File among a trial's artifacts; the trial's record writes it under the same name."""
 STATES_NAME = "state_weights.parquet"
 """The same of a trial that learned background states."""
+EXAMPLE_NAME = "example_input.npz"
+"""The same of a trial that trained its model."""
 PREDICTION_COLUMNS = ("gene_id", "chrom", "label", "prediction")
 _AT_ONCE = 8
 
@@ -42,6 +48,24 @@ def fetch_state_weights(tracking_uri: str, run_ids: Iterable[str]) -> dict[str, 
         TrackingError: the store cannot be reached or does not know a run.
     """
     return _fetch(tracking_uri, run_ids, STATES_NAME, None)
+
+
+def fetch_example(tracking_uri: str, run_id: str) -> dict[str, NDArray[Any]] | None:
+    """Inputs of a few test genes of a run: gene_id (N,), and what its model reads; None where it keeps none.
+
+    Raises:
+        TrackingError: the store cannot be reached or does not know the run, or the file is damaged.
+    """
+    uri = absolute(tracking_uri)
+    with naming_the_store(uri), tempfile.TemporaryDirectory(prefix="prism-ray-example-") as scratch:
+        file = _file(connect(uri), run_id, EXAMPLE_NAME, Path(scratch) / run_id)
+        if file is None:
+            return None
+        try:
+            with np.load(file) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError, zipfile.BadZipFile) as problem:
+            raise _unreadable(run_id, file, problem) from problem
 
 
 def _fetch(
@@ -70,8 +94,12 @@ def _table(file: Path, run_id: str, columns: Sequence[str] | None) -> pd.DataFra
     try:
         return pd.read_parquet(file, columns=None if columns is None else list(columns))
     except (OSError, ValueError) as problem:
-        fault = Fault(f"run {run_id}", f"its {file.name} cannot be read ({describe(problem)})", "run the trial again")
-        raise TrackingError(str(fault), [fault]) from problem
+        raise _unreadable(run_id, file, problem) from problem
+
+
+def _unreadable(run_id: str, file: Path, problem: Exception) -> TrackingError:
+    fault = Fault(f"run {run_id}", f"its {file.name} cannot be read ({describe(problem)})", "run the trial again")
+    return TrackingError(str(fault), [fault])
 
 
 def _local_file(location: str, name: str) -> Path | None:

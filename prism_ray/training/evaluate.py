@@ -66,6 +66,14 @@ def state_rows(
     return _over_rows(model, genes, rows, placement, lambda batch: model.states(batch.signals), shape)
 
 
+def learned_state_rows(
+    model: Prism, genes: GeneArrays | GeneReader, rows: NDArray[np.int64], placement: Placement
+) -> NDArray[np.float32] | None:
+    """`state_rows` of a model that learned its background states; None of one that did not."""
+    is_learned = model.config.n_states > 0 and model.config.states == "learned"
+    return state_rows(model, genes, rows, placement) if is_learned else None
+
+
 @torch.inference_mode()
 def _over_rows(
     model: Prism,

@@ -1,4 +1,7 @@
-"""A trained model evaluated on other input than it was trained with: nothing is trained, nothing is chosen."""
+"""A trained model evaluated on other input than it was trained with: nothing is trained, nothing is chosen.
+
+N test genes, D channels, n background states.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from prism_ray.model import Prism, check_names
 from prism_ray.splits import Split
 from prism_ray.training.changed_input import without_inputs
 from prism_ray.training.collectives import count_hosts
-from prism_ray.training.evaluate import evaluate_rows
+from prism_ray.training.evaluate import evaluate_rows, learned_state_rows
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneReader
 
@@ -26,6 +29,7 @@ class EvaluationResult:
         metrics: `val/...` and `test/...` of the model on the changed input.
         test_rows: (N,) row numbers of the test genes.
         test_prediction: (N,) float32 prediction of each of them.
+        test_states: (N, D, n) float32 weights a_i that the changed input gives them; None where none were learned.
         evaluate_s: seconds that it took, the mean over training genes included.
         n_hosts: machines that its workers were on.
     """
@@ -33,6 +37,7 @@ class EvaluationResult:
     metrics: dict[str, float]
     test_rows: NDArray[np.int64]
     test_prediction: NDArray[np.float32]
+    test_states: NDArray[np.float32] | None
     evaluate_s: float
     n_hosts: int
 
@@ -61,5 +66,6 @@ def evaluate_trained(
     path = config.model.predict_with
     metrics, _ = evaluate_rows(model, changed, split.validation, placement, path, "val")
     tested, prediction = evaluate_rows(model, changed, split.test, placement, path, "test")
+    states = learned_state_rows(model, changed, split.test, placement)
     took_s = time.perf_counter() - begun
-    return EvaluationResult({**metrics, **tested}, split.test, prediction, took_s, count_hosts(placement))
+    return EvaluationResult({**metrics, **tested}, split.test, prediction, states, took_s, count_hosts(placement))

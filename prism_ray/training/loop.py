@@ -25,7 +25,7 @@ from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
 from prism_ray.training.checkpoint import RunState, load_state, save_state
 from prism_ray.training.collectives import any_worker, count_hosts, take_from_first
-from prism_ray.training.evaluate import evaluate_rows, state_rows
+from prism_ray.training.evaluate import evaluate_rows, learned_state_rows
 from prism_ray.training.gradients import N_LOSSES, GradientStep
 from prism_ray.training.order import TrainingOrder, steps_between_validations
 from prism_ray.training.preemption import RunInterruptedError, termination_noticed
@@ -300,14 +300,13 @@ def _finish(run: _Run) -> TrainResult:
     metrics, prediction = evaluate_rows(
         run.model, run.source, run.split.test, run.placement, run.config.model.predict_with, "test"
     )
-    learns_states = run.config.model.n_states > 0 and run.config.model.states == "learned"
     return TrainResult(
         model=run.model,
         metrics={**run.best, **metrics},
         history=run.history,
         test_rows=run.split.test,
         test_prediction=prediction,
-        test_states=state_rows(run.model, run.source, run.split.test, run.placement) if learns_states else None,
+        test_states=learned_state_rows(run.model, run.source, run.split.test, run.placement),
         n_parameters=count_parameters(run.model),
         train_s=run.train_s,
         micro_batch=run.gradients.micro_batch,

@@ -6,6 +6,7 @@
   model/                 model.safetensors + config.json; an evaluation has none: its model is another trial's
   test_predictions.parquet   gene_id, chrom, label, prediction
   state_weights.parquet      gene_id and, for each learned background state, its weights of that test gene: state_1, ...
+  example_input.npz          gene_id, sequence, signals, scalars of up to four test genes; an evaluation has none
   checkpoint.pt          while it trains; removed when it is finished
 
 Reading it loads no PyTorch, for plans; `recording.py` writes it.
@@ -29,6 +30,7 @@ HISTORY_NAME = "history.json"
 MODEL_NAME = "model"
 PREDICTIONS_NAME = "test_predictions.parquet"
 STATES_NAME = "state_weights.parquet"
+EXAMPLE_NAME = "example_input.npz"
 RECORD_SCHEMA = 1
 
 
@@ -98,9 +100,9 @@ class TrialRecord:
         model = self.folder / MODEL_NAME
         own = sorted(model.iterdir()) if self.trained_trial is None else []
         names = {f"{MODEL_NAME}/{file.name}": file for file in own}
-        # Only runs that learned states have their weights, and not those of before they were kept.
-        states = [STATES_NAME] if (self.folder / STATES_NAME).exists() else []
-        return {**names, **{name: self.folder / name for name in (PREDICTIONS_NAME, *states, RESULT_NAME)}}
+        # Only models with learned states have weights, only runs that trained an example; records of before have none.
+        some = [name for name in (STATES_NAME, EXAMPLE_NAME) if (self.folder / name).exists()]
+        return {**names, **{name: self.folder / name for name in (PREDICTIONS_NAME, *some, RESULT_NAME)}}
 
 
 def read_record(folder: Path) -> TrialRecord | None:

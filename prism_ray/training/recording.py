@@ -6,6 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -20,10 +21,12 @@ from numpy.typing import NDArray
 import prism_ray
 from prism_ray.config import RunConfig
 from prism_ray.model import save
+from prism_ray.store import GeneArrays
 from prism_ray.training.checkpoint import CHECKPOINT_NAME
 from prism_ray.training.evaluation import EvaluationResult
 from prism_ray.training.loop import TrainResult
 from prism_ray.training.record import (
+    EXAMPLE_NAME,
     HISTORY_NAME,
     MODEL_NAME,
     PREDICTIONS_NAME,
@@ -33,7 +36,11 @@ from prism_ray.training.record import (
     TrialRecord,
     read_record,
 )
-from prism_ray.training.sources import NamedGenes
+from prism_ray.training.sources import GeneReader, NamedGenes, as_source
+
+_EXAMPLE_GENES = 4
+_EXAMPLE_POSITIONS = 8000
+"""Positions (genes x bp) of an example input: below it four genes, of longer windows fewer, at least one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Identity:
 def write_record(
     folder: Path,
     result: TrainResult,
-    genes: NamedGenes,
+    source: GeneReader | GeneArrays,
     run: Identity,
     *,
     n_workers: int,
@@ -64,9 +71,12 @@ def write_record(
     """Write the record of a finished run; until its last file is there, the run counts as unfinished.
 
     Args:
+        source: of the genes that it was trained on.
         read_bytes: compressed bytes of the store that its genes take.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    reader = as_source(source)
+    genes = reader.genes
     save(
         result.model,
         folder / MODEL_NAME,
@@ -84,6 +94,7 @@ def write_record(
     }
     _write_predictions(folder, result.test_rows, result.test_prediction, genes)
     _write_states(folder, result.test_rows, result.test_states, genes)
+    _write_example(folder, reader, result.test_rows)
     _write_json(folder / HISTORY_NAME, result.history)
     record = _write_result(folder, run, result.metrics, result.n_parameters, cost)
     (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
@@ -112,6 +123,7 @@ def write_evaluation(
     cost["read_bytes"] = read_bytes
     metrics = {**result.metrics, "best_step": trained.metrics["best_step"]}
     _write_predictions(folder, result.test_rows, result.test_prediction, genes)
+    _write_states(folder, result.test_rows, result.test_states, genes)
     _write_json(folder / HISTORY_NAME, [])
     return _write_result(folder, run, metrics, trained.n_parameters, cost, trained.trial_id)
 
@@ -152,6 +164,24 @@ def _write_states(folder: Path, rows: NDArray[np.int64], states: NDArray[np.floa
         return
     columns = {f"state_{number + 1}": list(states[:, :, number]) for number in range(states.shape[2])}
     _write_table(folder / STATES_NAME, pd.DataFrame({"gene_id": genes.gene_id[rows], **columns}))
+
+
+def example_genes(window_bp: int) -> int:
+    """Genes whose inputs a run keeps."""
+    return max(1, min(_EXAMPLE_GENES, _EXAMPLE_POSITIONS // window_bp))
+
+
+def _write_example(folder: Path, reader: GeneReader, rows: NDArray[np.int64]) -> None:
+    """Write the inputs of the first test genes, as `predict_inputs` takes them."""
+    n_genes = example_genes(reader.genes.window_bp)
+    with closing(reader.chunks(rows[:n_genes], n_genes)) as chunks:
+        example = next(chunks)
+    path = folder / EXAMPLE_NAME
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        arrays: dict[str, Any] = {"gene_id": example.gene_id, **example.inputs()}
+        np.savez_compressed(file, **arrays)
+    temporary.replace(path)
 
 
 def _write_table(path: Path, table: pd.DataFrame) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 import yaml
 
 from prism_ray.cli import main
@@ -21,6 +22,7 @@ from prism_ray.distributed.study_status import StudyStatus, study_status
 from prism_ray.tracking import fetch_study, fetch_trials
 from tests.conftest import REPOSITORY
 from tests.distributed.conftest import TINY
+from tests.distributed.killing import running
 from tests.distributed.local_cluster import is_live
 from tests.tracking_support import fresh_store
 
@@ -99,13 +101,16 @@ def test_cancelled_resumed_killed_and_finished(
     workspace: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = ["--storage", str(workspace.storage)]
-    process = workspace.start("run", str(workspace.file), "--store", str(workspace.store))
+    # On the cluster of this process first, on one of its own after that.
+    cluster = ["--address", ray.get_runtime_context().gcs_address]
+    process = workspace.start("run", str(workspace.file), "--store", str(workspace.store), *cluster)
     workspace.wait(trains, process)
     assert main(["status", "tiny", *at, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["driver"]["pid"] == process.pid
     assert told["counts"]["running"] == 1
-    children = psutil.Process(process.pid).children(recursive=True)
+    trials = [psutil.Process(attempt.pid) for _, attempt in running(workspace.storage)]
+    assert len(trials) == 1
 
     assert main(["cancel", "tiny", *at, "--wait", str(PATIENCE_S)]) == 0
     said = capsys.readouterr()
@@ -113,7 +118,7 @@ def test_cancelled_resumed_killed_and_finished(
     assert "go on with: prism-ray resume tiny" in said.out
     out, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, out
-    wait_until_gone(children)
+    wait_until_gone(trials)
     assert workspace.status().driver is None
     assert "RUNNING" not in workspace.runs()
     assert fetch_study(workspace.tracking_uri, "tiny").status == "KILLED"
@@ -121,7 +126,7 @@ def test_cancelled_resumed_killed_and_finished(
 
     # The file changes meanwhile; the launch does not.
     workspace.file.write_text(yaml.safe_dump(Workspace._study(n_steps=7)))
-    process = workspace.start("resume", "tiny")
+    process = workspace.start("resume", "tiny", "--address", "local")
     workspace.wait(lambda status: trains(status) and max(trial.step for trial in status.trials) > step_before, process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import prism_ray.store
 from prism_ray.cli import main
 from prism_ray.config import RunConfig
 from prism_ray.distributed import gpus
@@ -24,6 +25,7 @@ from prism_ray.distributed.study_check import CheckSettings, check_study
 from prism_ray.distributed.workspace_trials import finished_among, noted_trials
 from prism_ray.errors import InputError, TrainingError
 from prism_ray.study.designs import expand
+from prism_ray.study.finalists import finalist_trials
 from prism_ray.study.load import load_study
 from prism_ray.study.spec import Study
 from prism_ray.training.step_probe import MeasuredStep
@@ -56,8 +58,6 @@ def check_settings(folder: Path) -> CheckSettings:
 
 
 def test_a_plan_counts_what_is_finished_and_what_others_did(study: Study, tmp_path: Path) -> None:
-    import prism_ray.store
-
     digest = prism_ray.store.open(tmp_path / "store").digest
     ids = [trial.trial_id(digest) for trial in expand(study)]
     settings = PlanSettings(tmp_path / "store", tmp_path / "results")
@@ -135,6 +135,13 @@ def search(tmp_path: Path) -> Study:
     return load_study(tmp_path / "asked.yaml")
 
 
+def baseline_is_done(search: Study, settings: PlanSettings) -> None:
+    """A record of the search's baseline, of the first of its finalists' seeds."""
+    digest = prism_ray.store.open(settings.store).digest
+    first = finalist_trials(search, ())[0]
+    recorded(settings.storage, first.trial_id(digest), digest, first.config, 10.0)
+
+
 def test_a_plan_counts_the_finalists_of_a_search(search: Study, tmp_path: Path) -> None:
     settings = PlanSettings(tmp_path / "store", tmp_path / "results")
     assert all(check.ok for check in check_study(search, check_settings(tmp_path)))
@@ -158,15 +165,45 @@ def test_a_plan_counts_the_finalists_of_a_search(search: Study, tmp_path: Path) 
     labels += ["baseline seed 2 fold_1", "finalist-a seed 2 fold_1", "finalist-a seed 22 fold_1"]
     notes = tuple(TrialNote(f"t{number}", label, 100) for number, label in enumerate(labels))
     write_launch(settings.storage, replace(NOTE, study="asked", trials=notes))
-    for ended, name in (("t0", "result.json"), ("t1", "pruned.json"), ("t3", "result.json"), ("t4", "result.json")):
+    baseline_is_done(search, settings)
+    for ended, name in (("t0", "result.json"), ("t1", "pruned.json"), ("t4", "result.json")):
         folder = settings.storage / "trials" / ended
         folder.mkdir(parents=True)
         (folder / name).write_text("{}")
     plan = plan_study(search, settings)
     assert (plan.n_finished, plan.n_left) == (2 + 2, 17), "a proposal that was pruned has ended"
     assert plan.rows[2].n_left == 2
+    row = {row.name: row.trial_s for row in plan.rows}
     most = 10 * row["largest proposal"] + 2 * row["baseline"] + 5 * row["largest finalist"]
     assert plan.hours == pytest.approx(most / 3600)
+
+
+def test_a_finalist_that_is_its_own_proposal_is_not_trained_again(tmp_path: Path) -> None:
+    """Without a patch, of the two finalists' three seeds the search's own is trained already."""
+    make_store(tmp_path / "store", Recipe(window_bp=200))
+    baseline = "kind: search\nbaseline: {data.window_bp: 200, model.d_model: 16, training.n_steps: 100}\n"
+    equal = FINALISTS.replace(", patch: {training.n_steps: 200}", "")
+    text = changed(SEARCH, ("  n_trials: 12\n", equal), ("kind: search\n", baseline))
+    (tmp_path / "asked.yaml").write_text(text)
+    study = load_study(tmp_path / "asked.yaml")
+    assert all(check.ok for check in check_study(study, check_settings(tmp_path)))
+    settings = PlanSettings(tmp_path / "store", tmp_path / "results")
+    plan = plan_study(study, settings)
+    row = {row.name: row.trial_s for row in plan.rows}
+    assert (plan.n_trials, plan.n_left) == (21, 21)
+    most = 12 * row["largest proposal"] + 3 * row["baseline"] + 4 * row["largest finalist"]
+    assert plan.hours == pytest.approx(most / 3600)
+    # All proposals have ended, and of the baseline one seed was trained for another study.
+    baseline_is_done(study, settings)
+    notes = tuple(TrialNote(f"t{number}", f"proposal-{number} seed 2 fold_1", 100) for number in range(12))
+    write_launch(settings.storage, replace(NOTE, study="asked", trials=notes))
+    for note in notes:
+        (settings.storage / "trials" / note.trial_id).mkdir()
+        (settings.storage / "trials" / note.trial_id / "result.json").write_text("{}")
+    plan = plan_study(study, settings)
+    row = {row.name: row.trial_s for row in plan.rows}
+    assert (plan.n_finished, plan.n_left) == (12 + 1 + 2, 2 + 4)
+    assert plan.hours == pytest.approx((2 * row["baseline"] + 4 * row["largest finalist"]) / 3600)
 
 
 def test_an_evaluation_costs_its_genes_and_no_training(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -215,14 +216,14 @@ def test_a_signal_ends_a_launch_in_an_orderly_way(
     assert signal.getsignal(number) == before
 
 
-def test_a_second_study_takes_over_trials_it_shares(make_study: MakeStudy, there: StudySettings) -> None:
-    run_study(make_study(seeds=[2]), there, Told())
+def test_a_second_study_takes_over_trials_it_shares(ran: Ran, make_study: MakeStudy, there: StudySettings) -> None:
+    shutil.copytree(ran.settings.storage / "trials", there.storage / "trials")
     told = Told()
-    outcome = run_study(make_study(seeds=[2, 22]), there, told)
-    assert (outcome.n_found, outcome.n_finished) == (2, 4)
-    assert told.labels("started") == {"n0 seed 22 fold_1", "n2 seed 22 fold_1"}
+    outcome = run_study(make_study(seeds=[2, 22, 222]), there, told)
+    assert (outcome.n_found, outcome.n_finished) == (4, 6)
+    assert told.labels("started") == {"n0 seed 222 fold_1", "n2 seed 222 fold_1"}
     trials = fetch_trials(there.tracking_uri, "tiny")
-    assert len(trials) == 4
+    assert len(trials) == 6
     assert set(trials["status"]) == {"FINISHED"}
     assert trials["test/mse"].notna().all()
 

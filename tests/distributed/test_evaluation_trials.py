@@ -33,7 +33,7 @@ from prism_ray.report.tables import arm_table
 from prism_ray.store import GeneArrays
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
-from prism_ray.training.evaluate import predict_rows
+from prism_ray.training.evaluate import predict_rows, state_rows
 from prism_ray.training.record import TrialRecord
 from prism_ray.training.reporter import Placement
 from tests.distributed.conftest import TINY, Told, study_records, study_settings, tiny_study
@@ -164,6 +164,8 @@ class TestRecords:
     def test_all_trials_finish_and_models_are_trained_before_they_are_evaluated(self, ran: Ran) -> None:
         outcome, told = ran.outcome, ran.told
         assert (outcome.n_trials, outcome.n_finished, outcome.failures, outcome.n_left) == (N_TRIALS, N_TRIALS, {}, 0)
+        # Of one seed the largest comes first, though the study names it last.
+        assert told.events[1] == ("started", "n2__intact seed 2 fold_1")
         for model in ("n0", "n2"):
             trained = told.events.index(("finished", f"{model}__intact seed 2 fold_1"))
             evaluated = [
@@ -182,15 +184,31 @@ class TestRecords:
             assert record.trained_trial == intact.trial_id
             assert record.n_parameters == intact.n_parameters
             assert record.metrics["best_step"] == intact.metrics["best_step"]
-            assert {file.name for file in record.folder.iterdir()} == {
-                "attempts.json",
-                "result.json",
-                "history.json",
-                "test_predictions.parquet",
-            }
-            assert set(record.files()) == {"test_predictions.parquet", "result.json"}
+            states = {"state_weights.parquet"} if name.startswith("n2__") else set()
+            kept = {"test_predictions.parquet", "result.json"} | states
+            assert {file.name for file in record.folder.iterdir()} == {"attempts.json", "history.json"} | kept
+            assert set(record.files()) == kept
             assert (record.cost["train_s"], record.history()) == (0.0, [])
             assert record.cost["evaluate_s"] > 0
+
+    @pytest.mark.parametrize("arm", ["no_tracks", "cut"])
+    def test_states_are_those_of_the_changed_input(self, ran: Ran, arm: str) -> None:
+        arrays = genes(ran)
+        if arm == "cut":
+            arrays = arrays.cut(128)
+        else:
+            arrays.signals[:, :, 0] = 0
+        record = ran.records[f"n2__{arm}"]
+        kept = pd.read_parquet(record.folder / "state_weights.parquet")
+        split = prism_ray.store.open(ran.settings.store).folds.split("fold_1", arrays.chrom)
+        assert kept["gene_id"].tolist() == arrays.gene_id[split.test].tolist()
+        model = load(ran.settings.storage / "trials" / str(record.trained_trial))
+        expected = state_rows(model, arrays, split.test, Placement())
+        intact = pd.read_parquet(ran.records["n2__intact"].folder / "state_weights.parquet")
+        for number in range(2):
+            found = np.stack(kept[f"state_{number + 1}"].to_list())
+            np.testing.assert_allclose(found, expected[:, :, number], atol=1e-6)
+            assert np.abs(found - np.stack(intact[f"state_{number + 1}"].to_list())).max() > 1e-4
 
     def test_predictions_give_the_metrics(self, ran: Ran) -> None:
         for record in ran.records.values():

@@ -210,34 +210,37 @@ def test_a_server_that_ends_at_its_start_takes_the_other_with_it(tmp_path: Path)
         other.destroy()
 
 
-def join(cluster: LocalCluster, store: Path, storage: Path, address: str, **changes: str) -> tuple[float, str]:
-    """Seconds and standard error of `prism-ray run --address`, which must be refused."""
-    command = [f"{cluster.environment['BIN']}/prism-ray", "run", "search_spaces/smoke.yaml", "--store", str(store)]
-    started = time.monotonic()
-    done = cluster.run([*command, "--storage", str(storage), "--address", address], 300, **changes)
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    return time.monotonic() - started, done.stderr
+ASK_AT_EACH = """
+import contextlib, io, json, sys, time
+from prism_ray.cli import main
+
+*command, head = sys.argv[1:]
+for address in ("127.0.0.1:1", *head.split(",")):
+    said, started = io.StringIO(), time.monotonic()
+    with contextlib.redirect_stderr(said):
+        code = main([*command, "--address", address])
+    print(json.dumps([code, time.monotonic() - started, said.getvalue()]))
+"""
 
 
-def test_a_wrong_token_is_refused_in_words(cluster: LocalCluster, simulated_store: Path, tmp_path: Path) -> None:
-    wrong = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
-    seconds, said = join(cluster, simulated_store, tmp_path / "results", cluster.head, **wrong)
-    assert f"Ray cluster {cluster.head}: does not let this process in" in said
-    assert "RAY_AUTH_TOKEN_PATH" in said
-    assert "0" * 64 not in said
-    assert seconds < 60
-
-
-def test_an_address_that_is_no_head_is_refused(cluster: LocalCluster, simulated_store: Path, tmp_path: Path) -> None:
-    storage = tmp_path / "results"
-    seconds, said = join(cluster, simulated_store, storage, "127.0.0.1:1")
-    assert "--address 127.0.0.1:1: nobody listens there" in said
-    assert seconds < 60
-    assert not storage.exists()
-    _, said = join(cluster, simulated_store, storage, cluster.dashboard)
-    assert f"--address {cluster.dashboard}: is not the address of a Ray cluster; give HOST:PORT" in said
-    assert not storage.exists()
+def test_addresses_that_do_not_let_it_in_are_refused_in_words(
+    cluster: LocalCluster, simulated_store: Path, tmp_path: Path
+) -> None:
+    """Nobody there, a dashboard, a head whose token is another: all asked by one process, which takes long to start."""
+    storage, wrong = tmp_path / "results", "0" * 64
+    study = ["run", "search_spaces/smoke.yaml", "--store", str(simulated_store), "--storage", str(storage)]
+    command = [sys.executable, "-c", ASK_AT_EACH, *study, f"{cluster.dashboard},{cluster.head}"]
+    done = cluster.run(command, 300, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=wrong)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert [code for code, _, _ in answers] == [2, 2, 2]
+    assert all(seconds < 60 for _, seconds, _ in answers)
+    nobody, dashboard, head = (said for _, _, said in answers)
+    assert "--address 127.0.0.1:1: nobody listens there" in nobody
+    assert f"--address {cluster.dashboard}: is not the address of a Ray cluster; give HOST:PORT" in dashboard
+    assert f"Ray cluster {cluster.head}: does not let this process in" in head
+    assert "RAY_AUTH_TOKEN_PATH" in head
+    assert not any(word in said for word in ("Traceback", wrong) for said in (done.stderr, nobody, dashboard, head))
 
 
 def test_stop_ends_these_two_with_their_jobs_and_nobody_else(cluster: LocalCluster, ray_cluster: None) -> None:

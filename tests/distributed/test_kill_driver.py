@@ -20,7 +20,6 @@ from tests.conftest import REPOSITORY
 from tests.distributed.conftest import study_records
 from tests.distributed.killing import (
     CHECKPOINT_EVERY,
-    LONG,
     assert_exactly_once,
     is_live,
     long_settings,
@@ -31,8 +30,7 @@ from tests.distributed.killing import (
 )
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
-TWO_TRIALS = {"seeds": [2], "baseline": {**LONG, "training.n_steps": 500}}
-"""Of some seconds each, so that the kill finds one in the middle of its training."""
+TWO_TRIALS = {"seeds": [2]}
 
 
 def test_it_is_killed_and_the_same_command_does_the_rest(

@@ -52,6 +52,15 @@ def test_trials_that_become_known_later_are_noted_once(tmp_path: Path) -> None:
     assert [trial.trial_id for trial in read_launch(tmp_path, "tiny").trials] == ["t0", "abc"]
 
 
+def test_a_note_from_before_finalists_were_foreseen_is_read(tmp_path: Path) -> None:
+    note = launch(tmp_path, 1)
+    path = tmp_path / "studies" / "tiny" / "launch.json"
+    content = json.loads(path.read_text())
+    del content["n_finalists"], content["finalist_steps"]
+    path.write_text(json.dumps(content))
+    assert read_launch(tmp_path, "tiny") == note
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

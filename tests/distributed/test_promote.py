@@ -132,6 +132,20 @@ def test_trials_that_are_not_there_are_refused(finished: Finished) -> None:
     assert [fault.where for fault in raised.value.faults] == ["--cell-type", "--fold"]
 
 
+def test_neither_the_store_nor_the_workspace_is_needed(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only MLflow is at hand; a run of an earlier version, which keeps no inputs, says what it needs."""
+    elsewhere = replace(finished, settings=replace(finished.settings, storage=tmp_path))
+    done = elsewhere.promoted(fold="fold_1", model_name="alone")
+    assert done.registration.is_new
+    monkeypatch.setattr(module, "fetch_example", lambda uri, run_id: None)
+    with pytest.raises(InputError, match=r"keeps no example input, and .* does not know the study's feature store"):
+        elsewhere.promoted(fold="fold_1", model_name="never")
+    assert elsewhere.promoted(finished.settings.store, fold="fold_1", model_name="beside").registration.is_new
+    assert finished.promoted(fold="fold_1", model_name="known").registration.is_new
+
+
 def test_another_store_is_refused(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     real = module.fetch_study
 
@@ -141,7 +155,7 @@ def test_another_store_is_refused(finished: Finished, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(module, "fetch_study", of_other_data)
     with pytest.raises(InputError, match=r"trained on 000000000000; give the study's own store with --store"):
-        finished.promoted(fold="fold_1")
+        finished.promoted(finished.settings.store, fold="fold_1")
 
 
 def test_a_model_that_is_not_the_one_that_was_tested_is_refused(

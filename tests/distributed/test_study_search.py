@@ -15,12 +15,15 @@ import prism_ray.store
 from prism_ray.distributed import study_search
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.plan import plan_study
+from prism_ray.distributed.plan_costs import PlanSettings
 from prism_ray.distributed.pruning import read_pruned
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.search_storage import open_storage
 from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.stop_request import request_stop
 from prism_ray.distributed.study_run import run_study
+from prism_ray.distributed.study_status import study_status
 from prism_ray.distributed.tune import RayBackend
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
@@ -35,6 +38,7 @@ SPACE = {
 }
 SHORT = {**TINY, "training.n_steps": 9, "training.validate_every_epochs": 0.2}
 MakeSearch = Callable[..., Study]
+HERE = InProcessBackend()
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def make_search(make_study: Callable[..., Study]) -> MakeSearch:
 
 @pytest.fixture
 def here(settings: StudySettings) -> StudySettings:
-    return dataclasses.replace(settings, backend=InProcessBackend())
+    return dataclasses.replace(settings, backend=HERE)
 
 
 ASHA = {"kind": "asha", "reduction": 2, "min_fraction": 0.2}
@@ -175,6 +179,11 @@ def test_finalists_of_equal_budget_are_the_proposals_themselves(make_search: Mak
     proposal = trials[trials["arm"] == finalist["arm"].replace("finalist", "proposal")].iloc[0]
     assert finalist["trial_id"] == proposal["trial_id"]
     assert finalist["test/mse"] == proposal["test/mse"]
+    status = study_status(here.storage, study.name)
+    assert (status.counts["done"], status.counts["missing"]) == (5, 0)
+    assert {part: states["done"] for part, states in status.parts.items()} == {"proposals": 3, "finalists": 2}
+    plan = plan_study(study, PlanSettings(here.store, here.storage))
+    assert (plan.n_trials, plan.n_left) == (5, 0)
 
 
 class StopsAfter(Told):
@@ -252,6 +261,9 @@ def test_a_search_that_is_stopped_is_short_of_its_finalists(make_search: MakeSea
 
     outcome = run_study(study, here, Stops())
     assert (outcome.n_trials, outcome.n_finished, outcome.n_left, outcome.exit_code) == (5, 0, 5, 130)
+    status = study_status(here.storage, study.name)
+    assert {part: sum(states.values()) for part, states in status.parts.items()} == {"proposals": 3, "finalists": 2}
+    assert status.launch.finalist_steps == 9
 
 
 def test_a_warm_start_takes_what_lies_in_the_space(make_search: MakeSearch, here: StudySettings) -> None:
@@ -290,9 +302,12 @@ def test_on_ray_trials_stop_themselves_and_leave_nothing_behind(
 ) -> None:
     import ray
 
-    # Of two workers a trial, which take their time to start, two are enough: the second is worse and stops itself.
+    # Two workers a trial take their time to start: the first trial is there, the second is worse and stops itself.
     n_trials = 4 if n_workers == 1 else 2
-    study, told = make_search(n_trials=n_trials, pruner={**ASHA, "reduction": n_trials}), Told()
+    pruner, told = {**ASHA, "reduction": n_trials}, Told()
+    if n_workers > 1:
+        run_study(make_search(n_trials=1, pruner=pruner), dataclasses.replace(settings, backend=HERE), Told())
+    study = make_search(n_trials=n_trials, pruner=pruner)
     there = dataclasses.replace(settings, backend=RayBackend(), resources=TrialResources(n_workers=n_workers))
     outcome = run_study(study, there, told)
     assert outcome.failures == {}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prism_ray.cli import main
 from prism_ray.cli.words import duration_text
 from prism_ray.distributed import study_status as module
+from prism_ray.distributed.launch_note import MoreTrials, TrialNote
 from prism_ray.distributed.study_status import TrialStatus, study_status, time_left
 from prism_ray.training import checkpoint, record
 from tests.distributed.workspaces import done, held, launch, progress, stale, write
@@ -107,6 +108,56 @@ def test_proposals_of_a_search_that_are_to_come_are_missing(tmp_path: Path) -> N
     launch(tmp_path, 2, kind="search", n_trials=10)
     done(tmp_path, 0, 0.25)
     assert study_status(tmp_path, "tiny").counts["missing"] == 9
+
+
+def search_launch(storage: Path, labels: list[str]) -> None:
+    """A search of three proposals, then two finalists and the baseline, each one seed and four times as long."""
+    trials = tuple(
+        TrialNote(f"t{number}", label, 100 if label.startswith("proposal") else 400)
+        for number, label in enumerate(labels)
+    )
+    launch(storage, 0, kind="search", trials=trials, n_trials=6, n_finalists=3, finalist_steps=400)
+
+
+def test_finalists_of_a_search_are_told_before_they_are_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search_launch(tmp_path, ["proposal-a seed 2 fold_1", "proposal-b seed 2 fold_1"])
+    done(tmp_path, 0, 0.25)
+    running(tmp_path, 1)
+    status = study_status(tmp_path, "tiny", NOW)
+    assert status.n_trials == 6
+    none = dict.fromkeys(status.counts, 0)
+    assert status.counts == {**none, "done": 1, "running": 1, "missing": 4}
+    assert status.parts == {
+        "proposals": {**none, "done": 1, "running": 1, "missing": 1},
+        "finalists": {**none, "missing": 3},
+    }
+    # 60 s a proposal; one waits, and three finalists of four times its length; 100 s of the running one are left.
+    assert status.left_s == pytest.approx(100 + 60 + 3 * 240)
+    assert main(["status", "tiny", "--storage", str(tmp_path)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:4] == [
+        "tiny: 6 trials: 1 done, 1 running, 4 missing",
+        "         3 proposals: 1 done, 1 running, 1 missing",
+        "         3 finalists: at most, once all proposals have ended",
+        "best     proposal-a seed 2 fold_1: val/mse 0.2500, test/mse 0.5000",
+    ]
+
+
+def test_a_finalist_that_is_its_own_proposal_counts_as_both(tmp_path: Path) -> None:
+    labels = [f"{arm} seed 2 fold_1" for arm in ("proposal-a", "proposal-b", "proposal-c", "baseline", "finalist-b")]
+    search_launch(tmp_path, labels)
+    MoreTrials(tmp_path, "tiny").add(TrialNote("t0", "finalist-a seed 2 fold_1", 100))
+    for number in range(3):
+        done(tmp_path, number, 0.25)
+    status = study_status(tmp_path, "tiny", NOW)
+    assert {part: (states["done"], states["missing"]) for part, states in status.parts.items()} == {
+        "proposals": (3, 0),
+        "finalists": (1, 2),
+    }
+    assert status.n_trials == sum(status.counts.values()) == 6
+    assert status.worker_hours == pytest.approx(3 / 60), "trained once, counted once"
 
 
 def trial(state: str, **known: Any) -> TrialStatus:

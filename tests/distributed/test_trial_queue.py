@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from prism_ray.config import RunConfig
+from prism_ray.config import EvaluationConfig, RunConfig
 from prism_ray.distributed import nodes
 from prism_ray.distributed.attempts import begin_attempt, read_attempts
 from prism_ray.distributed.budget_watch import BudgetWatch
@@ -21,6 +21,7 @@ from prism_ray.distributed.nodes import NodeWatch
 from prism_ray.distributed.retries import RetryPolicy
 from prism_ray.distributed.searcher import FAILURE_KEY
 from prism_ray.distributed.stop_request import clear_stop, read_stop, request_stop
+from prism_ray.distributed.study_ablation import largest_first
 from prism_ray.distributed.trial import TrialTask
 from prism_ray.distributed.trial_queue import INTERRUPTED_KEY, GivenTrials, TrialQueue
 from prism_ray.errors import InputError
@@ -43,6 +44,22 @@ class Tasks:
         folder = self._folder / name
         folder.mkdir(exist_ok=True)
         return TrialTask("s", name, name, RunConfig(), self._folder / "store", "d", folder)
+
+
+def test_of_one_seed_the_largest_comes_first_and_seeds_stay_together(tmp_path: Path) -> None:
+    sizes = {"n0": {"n_states": 0}, "n8": {"n_states": 8}, "n2": {"n_states": 2}, "also n2": {"n_states": 2}}
+    tasks = []
+    for seed in (22, 2):
+        for name, size in sizes.items():
+            model = RunConfig().model.model_copy(update=size)
+            config = RunConfig().model_copy(update={"seed": seed, "model": model})
+            tasks.append(TrialTask("s", f"{name} {seed}", f"{name} {seed}", config, tmp_path, "d", tmp_path))
+    evaluation = RunConfig().model_copy(update={"seed": 22, "evaluation": EvaluationConfig(window_bp=500)})
+    tasks.insert(0, TrialTask("s", "cut 22", "cut 22", evaluation, tmp_path, "d", tmp_path))
+    assert [task.arm for task in largest_first(tasks)] == [
+        *("n8 22", "n2 22", "also n2 22", "n0 22", "cut 22"),
+        *("n8 2", "n2 2", "also n2 2", "n0 2"),
+    ]
 
 
 class Recorded(GivenTrials):

@@ -10,8 +10,9 @@ import pytest
 
 from prism_ray.errors import InputError
 from prism_ray.report.gene_figures import states_figure
-from prism_ray.report.states import N_GROUPS, STATE_COLUMNS, draw_states, state_info, state_run, states_caption
+from prism_ray.report.states import N_GROUPS, STATE_COLUMNS, draw_states, state_info, state_runs, states_caption
 from prism_ray.report.tables import arm_table
+from prism_ray.tracking import StudyHeader
 from tests.report.made_trials import trial, trials_of
 from tests.tracking_support import STUDY
 
@@ -40,23 +41,16 @@ def made_genes(n_states: int = 2) -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_the_best_arm_with_learned_states_is_shown() -> None:
     trials = made_trials()
     table = arm_table(trials, HEADER)
-    run = state_run(trials, table, HEADER)
-    assert run is not None
-    assert run["run_id"] == "n4-2"  # not n0, which has none, though it is better; the lowest seed
-    upwards = state_run(trials, table, replace(HEADER, direction="maximize"))
-    assert upwards is not None
-    assert upwards["arm"] == "n2"
+
+    def shown(trials: pd.DataFrame, header: StudyHeader = HEADER) -> list[str]:
+        return state_runs(trials, table, header)["run_id"].tolist()
+
+    assert shown(trials) == ["n4-2", "n2-2"]  # not n0, which has none, though it is better; the lowest seed
+    assert shown(trials, replace(HEADER, direction="maximize")) == ["n2-2", "n4-2"]
     drawn = trials.assign(**{"param/model.states": ["learned"] * 4 + ["random"] * 2})
-    run = state_run(drawn, table, HEADER)
-    assert run is not None
-    assert run["arm"] == "n2"
-    assert state_run(trials[trials["arm"] == "n0"], table, HEADER) is None
-    assert state_run(trials.drop(columns="param/model.n_states"), table, HEADER) is None
-    # An evaluation has no weights of its own.
-    evaluated = replace(HEADER, kind="evaluation", references={"n4": "n2"})
-    run = state_run(trials, arm_table(trials, evaluated), evaluated)
-    assert run is not None
-    assert run["arm"] == "n2"
+    assert shown(drawn) == ["n2-2"]
+    assert shown(trials[trials["arm"] == "n0"]) == []
+    assert shown(trials.drop(columns="param/model.n_states")) == []
 
 
 def test_weights_are_means_over_groups_of_genes_by_expression() -> None:
@@ -114,5 +108,10 @@ def test_runs_without_weights_have_no_map() -> None:
     figure = states_figure(trials, table, {"n4-2": predictions}, {"n4-2": weights}, HEADER)
     assert figure is not None
     assert figure.name == "states"
+    # Weights of before they were kept are missing; the next arm has some.
+    both = {"n4-2": predictions, "n2-2": predictions}
+    figure = states_figure(trials, table, both, {"n2-2": weights}, HEADER)
+    assert figure is not None
+    assert set(figure.info["arm"]) == {"n2"}
     assert states_figure(trials, table, {"n4-2": predictions}, {}, HEADER) is None
     assert states_figure(trials, table, {}, {"n4-2": weights}, HEADER) is None

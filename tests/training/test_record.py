@@ -22,6 +22,7 @@ from prism_ray.training import recording as record_module
 from prism_ray.training.batches import make_batch
 from prism_ray.training.checkpoint import CHECKPOINT_NAME
 from prism_ray.training.evaluate import state_rows
+from prism_ray.training.inference import predict_inputs
 from prism_ray.training.loop import TrainResult, train
 from prism_ray.training.record import RESULT_NAME, TrialRecord, read_record
 from prism_ray.training.recording import Identity, write_record
@@ -92,6 +93,10 @@ def test_what_is_written_is_read(
         kept = np.stack(states[f"state_{number + 1}"].to_list())
         assert kept.dtype == np.float32
         np.testing.assert_allclose(kept, expected[:, :, number].detach().numpy(), atol=1e-6)
+    with np.load(folder / "example_input.npz") as example:
+        inputs = {name: example[name] for name in example.files}
+    assert inputs.pop("gene_id").tolist() == predictions["gene_id"].tolist()[:4]
+    np.testing.assert_allclose(predict_inputs(model, inputs)["prediction"], predictions["prediction"][:4], rtol=1e-5)
     for name, value in result.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
     assert model.trained_on is not None
@@ -100,6 +105,7 @@ def test_what_is_written_is_read(
         "result.json",
         "history.json",
         "model",
+        "example_input.npz",
         "state_weights.parquet",
         "test_predictions.parquet",
     }
@@ -114,10 +120,12 @@ def test_final_metrics_and_files_for_a_tracker(write: Write, tmp_path: Path) -> 
     assert not any(name.startswith("val/") for name in final)
     files = record.files()
     own = {"model/config.json", "model/model.safetensors", "test_predictions.parquet", "result.json"}
-    assert set(files) == {*own, "state_weights.parquet"}
+    later = {"state_weights.parquet", "example_input.npz"}
+    assert set(files) == own | later
     assert all(path.is_file() for path in files.values())
-    # A record of before the weights were kept is as good as it was.
-    files["state_weights.parquet"].unlink()
+    # A record of before these were kept is as good as it was.
+    for name in later:
+        files[name].unlink()
     assert set(record.files()) == own
 
 
@@ -133,6 +141,42 @@ def test_only_learned_states_have_weights_to_keep(
     cpu = torch.device("cpu")
     record = write_record(tmp_path / "t", result, arrays, identity, n_workers=1, device=cpu, read_bytes=4096)
     assert "state_weights.parquet" not in record.files()
+
+
+def test_a_record_of_a_gpu_names_it_and_its_peak_of_memory(
+    config: RunConfig, arrays: GeneArrays, result: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that is not here, of which PyTorch gives known numbers."""
+    device = torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", {device: "NVIDIA H100"}.__getitem__)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", {device: 3 << 30}.__getitem__)
+    identity = Identity(config, "0123456789abcdef", "d" * 64, 1)
+    record = write_record(tmp_path / "t", result, arrays, identity, n_workers=1, device=device, read_bytes=4096)
+    assert record.provenance()["prism.device"] == "NVIDIA H100"
+    assert record.more_costs()["cost/gpu_memory_bytes"] == 3 << 30
+
+
+@pytest.mark.parametrize(("window_bp", "n_genes"), [(2, 4), (2000, 4), (2002, 3), (200_000, 1)])
+def test_an_example_of_long_windows_has_fewer_genes(window_bp: int, n_genes: int, tmp_path: Path) -> None:
+    names = np.array([f"g{number}" for number in range(6)])
+    genes = GeneArrays(
+        gene_id=names,
+        chrom=names,
+        sequence=None,
+        signals=np.ones((6, window_bp, 1), np.float32),
+        scalars=np.zeros((6, 0), np.float32),
+        label=np.zeros(6, np.float32),
+        signal_names=("dnase",),
+        scalar_names=(),
+        window_bp=window_bp,
+    )
+    record_module._write_example(tmp_path, as_source(genes), np.array([5, 3, 2, 1, 0]))
+    with np.load(tmp_path / "example_input.npz") as kept:
+        assert {name: kept[name].shape for name in kept.files} == {
+            "gene_id": (n_genes,),
+            "signals": (n_genes, window_bp, 1),
+        }
+        assert kept["gene_id"].tolist() == ["g5", "g3", "g2", "g1"][:n_genes]
 
 
 def test_states_are_asked_of_a_model_that_has_them(config: RunConfig, arrays: GeneArrays, split: Split) -> None:
