@@ -64,7 +64,7 @@ def room_needed(request: LoadingRequest, loading: Loading, n_left: int, n_concur
 
 
 def kept_bytes(config: RunConfig, store: Store) -> int:
-    """Bytes that a finished trial leaves: model, example input, predictions, and weights of states, (N, D, n) float32."""
+    """Bytes that a finished trial leaves: model, example input, predictions, weights of states, (N, D, n) float32."""
     data = config.evaluated_data()
     n_test = len(store.folds.split(data.fold, gene_chroms(store, data.cell_type)).test)
     if config.is_evaluation:
