@@ -28,8 +28,11 @@ from prism_ray.distributed.study_control import Cancelled, cancel_study, resumed
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.study_status import StudyStatus, study_status
 from prism_ray.distributed.tune import RayBackend
+from prism_ray.distributed.workspace import workspace_fault
+from prism_ray.errors import InputError
 from prism_ray.report.build import ReportResult, write_report
 from prism_ray.report.files import FORMATS
+from prism_ray.store import StorePlace, place_of
 from prism_ray.study.load import find_study
 from prism_ray.study.load import load_study as load_study_file
 from prism_ray.study.spec import Study
@@ -81,18 +84,23 @@ def load_study(name_or_path: Place, *, smoke: bool = False, overrides: Mapping[s
     return load_study_file(find_study(Path(name_or_path)), smoke=smoke, overrides=overrides)
 
 
-def settings(store: Place, storage: Place = RESULTS, *, tracking_uri: str | None = None, **how: Any) -> StudySettings:
+def settings(
+    store: Place | StorePlace, storage: Place = RESULTS, *, tracking_uri: str | None = None, **how: Any
+) -> StudySettings:
     """Where and how a study runs: none of it changes a number.
 
     Args:
-        store: feature store.
+        store: feature store: a folder, s3://... or gs://...
         storage: workspace for trials, checkpoints and reports, seen by every node.
         tracking_uri: MLflow store; None for `MLFLOW_TRACKING_URI`, else an SQLite file in the workspace.
         how: more of `StudySettings`: `resources`, `max_concurrent`, `address`, `loading`, `backend`, ...
     """
+    fault = workspace_fault(str(storage))
+    if fault is not None:
+        raise InputError(str(fault), [fault])
     folder = Path(storage).absolute()
     return StudySettings(
-        store=Path(store).absolute(), storage=folder, tracking_uri=resolve_tracking_uri(tracking_uri, folder), **how
+        store=place_of(store).absolute(), storage=folder, tracking_uri=resolve_tracking_uri(tracking_uri, folder), **how
     )
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prism_ray.cli.options import local_path
+
 if TYPE_CHECKING:
     from prism_ray.distributed.build import BuildProgress
 
@@ -21,7 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "The same command again goes on where an interrupted build stopped.",
     )
     parser.add_argument("catalog", type=Path, metavar="CATALOG", help="catalog.yaml of the data set")
-    parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder to make; refused if it exists")
+    parser.add_argument(
+        "--out", type=local_path, required=True, metavar="STORE", help="folder to make; refused if it exists"
+    )
     parser.add_argument("--window-bp", type=int, help="length of the stored window (default: the catalog's)")
     parser.add_argument("--workers", type=int, help="partitions written at a time (default: as many as there are CPUs)")
     parser.set_defaults(command=run)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ray.cli.options import add_cluster, add_resources, trial_resources
+from prism_ray.cli.options import add_cluster, add_resources, store_place, trial_resources, workspace_path
 
 if TYPE_CHECKING:
     from prism_ray.distributed.launch import StudySettings
@@ -39,10 +39,12 @@ def add_launch(parser: argparse.ArgumentParser, *, joins: bool = True) -> None:
     Args:
         joins: whether this process may join a cluster.
     """
-    parser.add_argument("--store", type=Path, required=True, help="feature store to train on")
+    parser.add_argument(
+        "--store", type=store_place, required=True, help="feature store to train on: a folder, s3://... or gs://..."
+    )
     parser.add_argument(
         "--storage",
-        type=Path,
+        type=workspace_path,
         help="folder for trials, checkpoints and reports, seen by every node (default ./results)",
     )
     parser.add_argument(

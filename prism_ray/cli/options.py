@@ -8,11 +8,40 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from prism_ray.distributed.resources import TrialResources
+    from prism_ray.store import StorePlace
+
+
+def store_place(text: str) -> StorePlace:
+    """The place of a store that is read: a folder, or below an address."""
+    from prism_ray.store import place_of
+
+    return place_of(text)
+
+
+def workspace_path(text: str) -> Path:
+    """The folder of a workspace."""
+    from prism_ray.distributed.workspace import workspace_fault
+
+    fault = workspace_fault(text)
+    if fault is not None:
+        raise argparse.ArgumentTypeError(f"{fault.where.removeprefix('--storage ')} {fault.problem}; {fault.fix}")
+    return Path(text)
+
+
+def local_path(text: str) -> Path:
+    """A file or folder that is written."""
+    from prism_ray.features.urls import is_remote, shown
+
+    if is_remote(text):
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} is an address, and only folders are written; make it in a folder, and copy that"
+        )
+    return Path(text)
 
 
 def add_storage(parser: argparse.ArgumentParser) -> None:
     """Add the flag that says in which workspace a study was run."""
-    parser.add_argument("--storage", type=Path, help="folder that the study was run with (default ./results)")
+    parser.add_argument("--storage", type=workspace_path, help="folder that the study was run with (default ./results)")
 
 
 def gpus_asked(text: str) -> float | str:

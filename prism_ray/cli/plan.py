@@ -12,6 +12,7 @@ from prism_ray.cli.study import print_heading, print_table
 
 if TYPE_CHECKING:
     from prism_ray.distributed.plan_costs import Plan
+    from prism_ray.store import StorePlace
     from prism_ray.study.spec import Study
 
 _SHOWN_ROWS = 40
@@ -57,7 +58,7 @@ def planned(args: argparse.Namespace, study: Study, storage: Path) -> Plan:
     return plan_study(study, PlanSettings(args.store.absolute(), storage, resources, args.max_concurrent, packing))
 
 
-def print_plan(plan: Plan, storage: Path, store: Path) -> None:
+def print_plan(plan: Plan, storage: Path, store: StorePlace) -> None:
     """Print a plan for people."""
     print_heading(plan.question)
     for name, text in _facts(plan, store).items():
@@ -88,7 +89,7 @@ def print_plan(plan: Plan, storage: Path, store: Path) -> None:
         print(f"not measured: `prism-ray check` with the same flags measures it, and keeps it in {storage}/probes.json")
 
 
-def _facts(plan: Plan, store: Path) -> dict[str, str]:
+def _facts(plan: Plan, store: StorePlace) -> dict[str, str]:
     trials = f"{plan.n_trials:,}: {plan.n_left:,} left, {plan.n_finished:,} finished"
     if plan.n_linked:
         trials += f", {plan.n_linked:,} of them by other studies (linked, not run again)"

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prism_ray.cli.options import local_path, store_place
+
 if TYPE_CHECKING:
     from prism_ray.distributed.predict import PredictionProgress
 
@@ -24,9 +26,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="MODEL",
         help="model folder, folder of a run, runs:/RUN_ID/model, models:/NAME@ALIAS or models:/NAME/VERSION",
     )
-    parser.add_argument("--store", type=Path, required=True, help="feature store with the genes")
+    parser.add_argument("--store", type=store_place, required=True, help="feature store with the genes")
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.parquet", help="file to write; refused if it exists"
+        "--out", type=local_path, required=True, metavar="FILE.parquet", help="file to write; refused if it exists"
     )
     parser.add_argument("--cell-type", help="whose genes (default: the one that the model was trained on)")
     parser.add_argument("--genes", type=Path, metavar="FILE", help="text file with one gene id a line (default: all)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prism_ray.cli.options import add_storage
+from prism_ray.cli.options import add_storage, store_place
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--model-name", help="registered model (default: prism-NAME)")
     parser.add_argument(
         "--store",
-        type=Path,
+        type=store_place,
         help="feature store of the study, to check the model on its genes in place of those that its run keeps",
     )
     add_storage(parser)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
-from prism_ray.cli.options import add_cluster, add_resources, add_storage
+from prism_ray.cli.options import add_cluster, add_resources, add_storage, store_place
 
 _SETTINGS = {"loading", "address", "max_concurrent", "search_database"}
 _RESOURCES = {
@@ -43,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="name of the study, as `prism-ray status` has it")
-    parser.add_argument("--store", type=Path, help="feature store, where it lies elsewhere now")
+    parser.add_argument("--store", type=store_place, help="feature store, where it lies elsewhere now")
     add_storage(parser)
     parser.add_argument(
         "--tracking-uri", help="MLflow store (default: the launch's, credentials from MLFLOW_TRACKING_URI)"

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prism_ray.cli.options import local_path, store_place
+from prism_ray.errors import Fault, StoreError
+
 if TYPE_CHECKING:
     from prism_ray.store import Store
 
@@ -31,8 +34,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Add a track to every cell type that the catalog gives it for and the store has without it.",
     )
     adding.set_defaults(command=run_add_signal)
-    for action in (info, verify, report, adding):
-        action.add_argument("store", type=Path, metavar="STORE", help="folder of the store")
+    for action in (info, verify, report):
+        action.add_argument(
+            "store", type=store_place, metavar="STORE", help="the store: a folder, s3://... or gs://..."
+        )
+    adding.add_argument("store", type=local_path, metavar="STORE", help="folder of the store")
     adding.add_argument("catalog", type=Path, metavar="CATALOG", help="catalog that names the track")
     adding.add_argument("signal", metavar="SIGNAL", help="name of the track in the catalog")
     adding.add_argument("--workers", type=int, help="partitions written at a time (default: as many as there are CPUs)")
@@ -65,8 +71,11 @@ def run_report(args: argparse.Namespace) -> int:
     import prism_ray.store
     from prism_ray.report.store_quality import QUALITY_NAME, write_store_report
 
-    store = prism_ray.store.open(args.store)
-    print(f"quality report: {write_store_report(store, args.out or args.store / QUALITY_NAME)}")
+    page = args.out or args.store / QUALITY_NAME
+    if not isinstance(page, Path):
+        fault = Fault("--out", "is not given, and the page cannot be written into a bucket", "give a file")
+        raise StoreError(str(fault), [fault])
+    print(f"quality report: {write_store_report(prism_ray.store.open(args.store), page)}")
     return 0
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prism_ray.distributed.submission import Submission
     from prism_ray.distributed.submission_cluster import ClusterFacts, JobCluster
     from prism_ray.distributed.submission_package import Package
+    from prism_ray.store import StorePlace
     from prism_ray.study.spec import Study
 
 _PASSED_ON: dict[str, int | float | str | None] = {
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     package = find_package(Path.cwd(), study.path)
     submission = _submission(args, study, settings)
     check_cluster(facts, cluster.address, settings.resources)
-    _check_and_plan(args, study, settings)
+    _check_and_plan(args, study, settings, facts)
     _say_job(submission, package, cluster, facts)
     if not args.yes and not _agreed():
         print("nothing was submitted", file=sys.stderr)
@@ -165,18 +166,38 @@ def _study_name(asked: str, file: Path) -> str:
     return asked
 
 
-def _check_and_plan(args: argparse.Namespace, study: Study, settings: StudySettings) -> None:
+def _check_and_plan(args: argparse.Namespace, study: Study, settings: StudySettings, facts: ClusterFacts) -> None:
     """Refuse a study that cannot run, and print its plan; less of both where the store is not on this machine."""
     from prism_ray.distributed.launch_checks import check_launch
+    from prism_ray.distributed.study_check import check_room
 
-    if not settings.store.exists():
+    if not _is_seen_here(settings.store):
         print(f"{study.name}: {study.n_trials:,} trials", flush=True)
         print(
             f"{settings.store} is not on this machine: the job looks at it, and hours cannot be said", file=sys.stderr
         )
         return
-    check_launch(study, settings)
-    print_plan(planned(args, study, settings.storage), settings.storage, settings.store)
+    store = check_launch(study, settings)
+    plan = planned(args, study, settings.storage)
+    check_room(study, settings, store, plan.n_left, facts.object_stores)
+    print_plan(plan, settings.storage, settings.store)
+
+
+def _is_seen_here(store: StorePlace) -> bool:
+    """Whether this machine sees the store; one that has no access to a bucket does not.
+
+    Raises:
+        StoreError: the address is none of a store.
+    """
+    from prism_ray.errors import StoreError
+
+    if not isinstance(store, Path):
+        store.check()
+    try:
+        return store.exists()
+    except StoreError as problem:
+        print(problem, file=sys.stderr)
+        return False
 
 
 def _say_job(submission: Submission, package: Package, cluster: JobCluster, facts: ClusterFacts) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prism_ray.cli.options import add_cluster, add_resources, trial_resources
+from prism_ray.cli.options import add_cluster, add_resources, local_path, store_place, trial_resources
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -17,8 +17,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "The same command again goes on from the last checkpoint, or prints the result of a finished run.",
     )
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML file with the run's settings (RunConfig)")
-    parser.add_argument("--store", type=Path, required=True, help="feature store to train on")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the run: checkpoints, model, predictions")
+    parser.add_argument("--store", type=store_place, required=True, help="feature store to train on")
+    parser.add_argument(
+        "--out", type=local_path, required=True, help="folder of the run: checkpoints, model, predictions"
+    )
     add_resources(parser, packs=False)
     add_cluster(parser)
     parser.set_defaults(command=run)

@@ -110,6 +110,7 @@ def fetch_tracks(catalog: Catalog) -> None:
 
 def _plan(catalog: Catalog, cell_type: str, signal: str, store: Store, faults: FaultList) -> AddPlan:
     """Plan for one cell type; of no use where faults were added."""
+    assert isinstance(store.path, Path), "a store that is written is in a folder"
     source = catalog.cell_types[cell_type].signals[signal]
     said = store.description
     genes = store.genes(cell_type)

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Protocol
 
 from prism_ray.config import RunConfig
-from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest
+from prism_ray.distributed.loading import LoadingAsked, LoadingRequest, OpenCluster
 from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.room import Room
 from prism_ray.distributed.trial import TaskSource
 from prism_ray.distributed.trial_queue import TrialQueue
+from prism_ray.store import StorePlace
 from prism_ray.training.step_probe import MeasuredStep
 
 
@@ -54,18 +56,18 @@ class Backend(Protocol):
 
     def open(
         self, request: LoadingRequest, each: TrialResources, *, address: str | None, max_concurrent: int | None
-    ) -> AbstractContextManager[tuple[int, Loading]]:
-        """Where the trials run, for the time of the block: the number of them at once, and how they load.
+    ) -> AbstractContextManager[OpenCluster]:
+        """Where the trials run, for the time of the block.
 
         Raises:
             InputError: it cannot hold a trial or its genes; with what to do.
         """
 
-    def check_folders(self, storage: Path, store: Path) -> str:
-        """Refuse folders that not every node sees; what was found. To be called inside `open`.
+    def check_nodes(self, storage: Path, store: StorePlace, room: Room) -> str:
+        """Refuse folders that not every node sees, and nodes with too little room; what was found. For inside `open`.
 
         Raises:
-            InputError: naming the nodes that do not.
+            InputError: naming the nodes.
         """
 
     def watch_nodes(self) -> Callable[[str], bool | None]:
@@ -74,7 +76,7 @@ class Backend(Protocol):
         What died with its node is no failure of the trial.
         """
 
-    def measure(self, config: RunConfig, store: Path, each: TrialResources) -> MeasuredStep:
+    def measure(self, config: RunConfig, store: StorePlace, each: TrialResources) -> MeasuredStep:
         """Some real steps of a run, where and with what its trial would run.
 
         Raises:

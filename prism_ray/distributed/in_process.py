@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +16,16 @@ from ray.tune.search import Searcher
 from prism_ray.config import RunConfig
 from prism_ray.distributed.backend import Work
 from prism_ray.distributed.gpus import trial_device
-from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest, check_loading_name
+from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest, OpenCluster, check_loading_name
+from prism_ray.distributed.node_checks import node_faults
+from prism_ray.distributed.node_sight import sight_of
 from prism_ray.distributed.probe import measure_here
 from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.room import Room
 from prism_ray.distributed.trial_process import run_proposal
-from prism_ray.errors import FaultList, InputError
+from prism_ray.errors import FaultList, InputError, StoreError
+from prism_ray.store import StorePlace
+from prism_ray.store.reading import bytes_read
 from prism_ray.training.step_probe import MeasuredStep
 
 _PAUSE_S = 0.05
@@ -51,19 +57,27 @@ class InProcessBackend:
     @contextmanager
     def open(
         self, request: LoadingRequest, each: TrialResources, *, address: str | None, max_concurrent: int | None
-    ) -> Iterator[tuple[int, Loading]]:
+    ) -> Iterator[OpenCluster]:
         """One trial at a time, in this process."""
-        yield 1, Loading("process")
+        before = bytes_read()
+        yield OpenCluster(1, Loading("process"), lambda: {platform.node(): bytes_read() - before})
 
-    def check_folders(self, storage: Path, store: Path) -> str:
-        """Nothing to look at: there are no nodes."""
-        return "this process alone"
+    def check_nodes(self, storage: Path, store: StorePlace, room: Room) -> str:
+        """Look for room on this machine, the only node.
+
+        Raises:
+            StoreError: there is too little.
+        """
+        faults = FaultList()
+        faults.extend(node_faults(storage, store, room, [sight_of(platform.node(), storage, str(store))]))
+        faults.raise_if_any(StoreError)
+        return f"this process alone, with room: {room}"
 
     def watch_nodes(self) -> Callable[[str], bool | None]:
         """None is ever lost: there are no nodes."""
         return lambda node: False
 
-    def measure(self, config: RunConfig, store: Path, each: TrialResources) -> MeasuredStep:
+    def measure(self, config: RunConfig, store: StorePlace, each: TrialResources) -> MeasuredStep:
         """Some steps of a run in this process, whose memory before is in what they take."""
         return measure_here(config, store, each, trial_device(each.gpus_per_worker))
 

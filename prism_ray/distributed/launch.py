@@ -9,8 +9,10 @@ Folders of a workspace (`storage`), which every node must see:
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,12 +30,13 @@ from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.retries import RetryPolicy
+from prism_ray.distributed.room import mib, room_needed
 from prism_ray.distributed.stop_request import StopRequest, StopWatch, read_stop
 from prism_ray.distributed.trial import TaskSource, TrialTask, failed_for_good, publish_record, task_label
 from prism_ray.distributed.trial_queue import TrialQueue
 from prism_ray.distributed.tune import RayBackend
 from prism_ray.distributed.workspace import study_folder, trial_folder, trial_journals
-from prism_ray.store import Store
+from prism_ray.store import Store, StorePlace
 from prism_ray.study.spec import Study, Trial
 from prism_ray.tracking import (
     MlflowTracker,
@@ -45,6 +48,7 @@ from prism_ray.tracking import (
     process_courier,
     wait_for_deliveries,
 )
+from prism_ray.tracking.addresses import database_file
 from prism_ray.training.record import TrialRecord, read_record
 
 DELIVERY_S = 20.0
@@ -59,7 +63,7 @@ class StudySettings:
     """Where and how a study runs; none of it changes a number.
 
     Attributes:
-        store: feature store.
+        store: feature store, in a folder or in a bucket that every node reads.
         storage: folder of the workspace, absolute, on storage that every node sees.
         tracking_uri: MLflow store, absolute.
         resources: what each trial takes.
@@ -74,7 +78,7 @@ class StudySettings:
         search_database: searcher's database, see `open_storage`; None for a journal in the study's folder.
     """
 
-    store: Path
+    store: StorePlace
     storage: Path
     tracking_uri: str
     resources: TrialResources = field(default_factory=TrialResources)
@@ -193,7 +197,9 @@ class Launch:
         maker: makes its tasks.
         header: what the run of the study says.
         started: when it began, on the monotonic clock.
+        planned_bytes: compressed bytes of the store that the plan has for all different projections.
         untold: is told why the tracker could not be told something.
+        reads: bytes of the store that each node has read so far, by node.
     """
 
     study: Study
@@ -203,8 +209,10 @@ class Launch:
     progress: Progress
     maker: TaskMaker
     header: StudyHeader
+    planned_bytes: int = 0
     started: float = field(default_factory=time.monotonic)
     untold: Callable[[str], None] = lambda reason: None
+    reads: Counter[str] = field(default_factory=Counter)
 
     @property
     def folder(self) -> Path:
@@ -248,6 +256,7 @@ class Launch:
         configs: Iterable[RunConfig],
         *,
         known: Sequence[TrialTask],
+        n_left: int,
         any_between: bool = False,
     ) -> dict[str, str]:
         """Run proposals until there are no more, or the launch is told to end; why trials failed, by trial id.
@@ -257,6 +266,7 @@ class Launch:
             source: the source of their tasks, given what makes tasks once it is known how they load.
             configs: runs that between them read every projection that the trials read.
             known: trials of the study that are known by now, for what earlier launches spent of its budget.
+            n_left: trials that are to be run.
             any_between: see `LoadingRequest`.
 
         Raises:
@@ -266,9 +276,10 @@ class Launch:
         request = LoadingRequest(settings.loading, self.store, tuple(dict.fromkeys(configs)), any_between=any_between)
         with settings.backend.open(
             request, settings.resources, address=settings.address, max_concurrent=settings.max_concurrent
-        ) as (n_concurrent, loading):
-            settings.backend.check_folders(settings.storage, settings.store)
-            tasks = source(replace(self.maker, loading=loading))
+        ) as cluster:
+            room = room_needed(request, cluster.loading, n_left, cluster.n_concurrent, self._n_copies)
+            settings.backend.check_nodes(settings.storage, settings.store, room)
+            tasks = source(replace(self.maker, loading=cluster.loading))
             watch = StopWatch(self.folder)
             queue = TrialQueue(
                 proposals,
@@ -282,16 +293,44 @@ class Launch:
                 source=tasks,
                 each=settings.resources,
                 queue=queue,
-                n_concurrent=n_concurrent,
+                n_concurrent=cluster.n_concurrent,
                 scratch=self.folder / f"tune-{self.maker.parent_run_id[:8]}",
                 objective=study.objective.metric,
             )
             budget = self._budget(queue, known)
             with budget:
                 settings.backend.run(work)
+            self._say_reads(cluster.reads())
             self._deliver()
         queue.raise_if_broken()
         return queue.failures
+
+    @property
+    def _n_copies(self) -> int:
+        """Copies of what a trial leaves: a tracking store inside the workspace keeps one of its own."""
+        file = database_file(self.settings.tracking_uri)
+        return 2 if file is not None and file.is_relative_to(self.settings.storage) else 1
+
+    def _say_reads(self, reads: Mapping[str, int]) -> None:
+        """Say what each node has read of the store against what was planned, and keep it with the study's run."""
+        self.reads.update(reads)
+        if not self.reads:
+            return
+        most, in_all = max(self.reads.values()), sum(self.reads.values())
+        nodes = "1 node has" if len(self.reads) == 1 else f"{len(self.reads)} nodes have"
+        self.progress.remark(
+            f"store: {nodes} read {mib(in_all)} of it, {mib(most)} at most a node; "
+            f"planned: {mib(self.planned_bytes)}, each projection once"
+        )
+        content = {"planned_bytes": self.planned_bytes, "read_bytes": dict(self.reads)}
+        metrics = {
+            "store/read_bytes": in_all,
+            "store/node_read_bytes": most,
+            "store/planned_bytes": self.planned_bytes,
+        }
+        with tracker_may_be_away(self.untold):
+            files = {"store_reads.json": json.dumps(content, indent=1)}
+            self.tracker.publish(self.maker.parent_run_id, files=files, metrics=metrics)
 
     def track_finished(self, tasks: Iterable[TrialTask]) -> None:
         """Put finished trials under this study's run that are not there, or not as finished.

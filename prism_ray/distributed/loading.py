@@ -8,9 +8,10 @@ cluster. All give the same batches in the same order.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 import ray
@@ -19,6 +20,7 @@ from prism_ray.config import RunConfig
 from prism_ray.distributed.capacity import check_resources, smallest_of_nodes
 from prism_ray.distributed.ingest import (
     CACHED_PROJECTIONS,
+    node_reads,
     process_projection,
     shared_projection,
     start_node_caches,
@@ -50,11 +52,28 @@ class Loading:
     Attributes:
         name: `cache`, `stream` or `process`.
         reader_cpus, buffer_bytes: of the trial's stream; see `StreamPlan`.
+        ledger: name of the actor that is told what a node reads; empty for none.
     """
 
     name: LoadingName = "cache"
     reader_cpus: float = float(READER_CPUS)
     buffer_bytes: int = _MOST_BUFFER_BYTES
+    ledger: str = ""
+
+
+@dataclass(frozen=True)
+class OpenCluster:
+    """Where the trials of a launch run.
+
+    Attributes:
+        n_concurrent: trials at once.
+        loading: how they get their genes.
+        reads: asks for the bytes of the store that each node has read so far, by node.
+    """
+
+    n_concurrent: int
+    loading: Loading
+    reads: Callable[[], dict[str, int]] = dict
 
 
 @dataclass(frozen=True)
@@ -109,8 +128,8 @@ def loading_cluster(
     address: str | None,
     max_concurrent: int | None = None,
     n_cpus: int | None = None,
-) -> Iterator[tuple[int, Loading]]:
-    """A Ray cluster on which trials can get their genes: the number of trials at once, and how they load.
+) -> Iterator[OpenCluster]:
+    """A Ray cluster on which trials can get their genes.
 
     Args:
         each: what a trial takes.
@@ -139,12 +158,9 @@ def loading_cluster(
         )
         n_fitting = check_resources(each, reserved_cpus=READER_CPUS if name == "stream" else 0)
         n_trials = n_fitting if max_concurrent is None else min(n_fitting, max_concurrent)
-        if name == "stream":
-            yield n_trials, stream_loading(request, each, n_trials)
-            return
+        loading = stream_loading(request, each, n_trials) if name == "stream" else Loading("cache")
         caches = start_node_caches(request.store.path.absolute(), request.store.digest)
-        yield n_trials, Loading("cache")
-        del caches
+        yield OpenCluster(n_trials, replace(loading, ledger=caches.ledger), partial(node_reads, caches))
 
 
 def stream_loading(request: LoadingRequest, each: TrialResources, n_trials: int) -> Loading:
@@ -209,7 +225,7 @@ def gene_source(loading: Loading, store: Store, config: RunConfig, n_workers: in
     if loading.name == "process":
         return MemorySource(process_projection(store.path, store.digest, projection_key(config.data)))
     if loading.name == "cache":
-        return MemorySource(shared_projection(store.path, store.digest, config.data))
+        return MemorySource(shared_projection(store.path, store.digest, config.data, loading.ledger))
     return StreamSource(stream_plan(loading, store, config, n_workers), iterator)
 
 
@@ -224,6 +240,7 @@ def stream_plan(loading: Loading, store: Store, config: RunConfig, n_workers: in
         n_steps=config.training.n_steps,
         reader_cpus=loading.reader_cpus,
         buffer_bytes=loading.buffer_bytes,
+        ledger=loading.ledger,
     )
 
 

@@ -17,7 +17,7 @@ from prism_ray.distributed.scale import scale_warnings
 from prism_ray.distributed.step_costs import Estimate, StepCosts, read_probes
 from prism_ray.distributed.workspace_trials import records_like
 from prism_ray.splits import Split
-from prism_ray.store import Store
+from prism_ray.store import Store, StorePlace
 from prism_ray.study.spec import Study
 from prism_ray.training.order import steps_between_validations
 
@@ -34,7 +34,7 @@ class PlanSettings:
         packing: part of a GPU by measured memory, in place of that of `resources`; None for what these say.
     """
 
-    store: Path
+    store: StorePlace
     storage: Path
     resources: TrialResources = field(default_factory=TrialResources)
     max_concurrent: int | None = None

@@ -27,6 +27,7 @@ from prism_ray.distributed.runtime import ray_runtime, starts_local_cluster
 from prism_ray.errors import ConfigError, Fault, FaultList, InputError
 from prism_ray.metrics import regression_metrics
 from prism_ray.model import Prism
+from prism_ray.store import StorePlace
 from prism_ray.training.inference import predict_genes
 
 __all__ = ["Prediction", "PredictionProgress", "Selection", "predict"]
@@ -72,7 +73,7 @@ def _silent(progress: PredictionProgress) -> None:
 
 def predict(
     model: Prism | str | Path,
-    store: str | Path,
+    store: str | StorePlace,
     out: str | Path,
     *,
     selection: Selection | None = None,
@@ -90,7 +91,7 @@ def predict(
 
     Args:
         model: trained model, or what `prism_ray.model.load` takes.
-        store: folder of the store.
+        store: the store, in a folder or in a bucket.
         out: file to write; must not exist.
         selection: which genes; all of the model's cell type by default.
         states: whether the weights of the background states are written.
@@ -142,7 +143,7 @@ def predict(
 
 def _planned(
     model: Prism | str | Path,
-    store: str | Path,
+    store: str | StorePlace,
     selection: Selection | None,
     states: bool,
     tracking_uri: str | None,

@@ -17,7 +17,7 @@ from prism_ray.distributed.gpus import no_cuda
 from prism_ray.errors import Fault, FaultList, InputError, PrismRayError, did_you_mean
 from prism_ray.model import Prism, TrainedOn, load
 from prism_ray.splits import Role
-from prism_ray.store import Store
+from prism_ray.store import Store, StorePlace
 
 Device = Literal["auto", "cpu", "cuda"]
 DEVICES: tuple[Device, ...] = ("auto", "cpu", "cuda")
@@ -112,7 +112,7 @@ class PredictionPlan:
 
 def plan_prediction(
     model: Prism | str | Path,
-    store_path: str | Path,
+    store_path: str | StorePlace,
     selection: Selection,
     *,
     states: bool = False,
@@ -201,7 +201,7 @@ def device_faults(device: str, *, local: bool) -> list[Fault]:
     return list(faults.faults)
 
 
-def _opened(path: str | Path, faults: FaultList) -> Store | None:
+def _opened(path: str | StorePlace, faults: FaultList) -> Store | None:
     try:
         return prism_ray.store.open(path)
     except PrismRayError as problem:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
-from pathlib import Path
 
 import ray
 import torch
@@ -17,13 +16,14 @@ from prism_ray.distributed.gpus import trial_device
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.step_costs import CPU, StepCost, StepKind
 from prism_ray.errors import PrismRayError, TrainingError
+from prism_ray.store import StorePlace
 from prism_ray.study.extremes import extreme_configs
 from prism_ray.study.spec import Study
 from prism_ray.training.reporter import Placement
 from prism_ray.training.step_probe import MeasuredStep, genes_needed, measure_steps
 from prism_ray.workload import step_multiply_adds
 
-Measure = Callable[[RunConfig, Path, TrialResources], MeasuredStep]
+Measure = Callable[[RunConfig, StorePlace, TrialResources], MeasuredStep]
 """Measures a run's steps on a store with some resources: on a cluster, or recorded numbers in a test."""
 
 
@@ -35,7 +35,7 @@ def probed_configs(study: Study) -> tuple[tuple[str, RunConfig], ...]:
     return (("largest", largest), ("smallest", smallest))
 
 
-def probe(config: RunConfig, store: Path, each: TrialResources, measure: Measure) -> StepCost:
+def probe(config: RunConfig, store: StorePlace, each: TrialResources, measure: Measure) -> StepCost:
     """Measured cost of a run's step.
 
     Raises:
@@ -55,7 +55,7 @@ def probe(config: RunConfig, store: Path, each: TrialResources, measure: Measure
     )
 
 
-def measure_on_cluster(config: RunConfig, store: Path, each: TrialResources) -> MeasuredStep:
+def measure_on_cluster(config: RunConfig, store: StorePlace, each: TrialResources) -> MeasuredStep:
     """Steps of a run in a process of its own on the cluster, with the resources of one worker; needs a cluster.
 
     Of several workers one's share of the batch is measured; what they take to average gradients is not.
@@ -77,12 +77,12 @@ def measure_on_cluster(config: RunConfig, store: Path, each: TrialResources) -> 
     return measured
 
 
-def _measure(config: RunConfig, store: Path, each: TrialResources) -> MeasuredStep:
+def _measure(config: RunConfig, store: StorePlace, each: TrialResources) -> MeasuredStep:
     torch.set_num_threads(each.cpus_per_worker)
     return measure_here(config, store, each, trial_device(each.gpus_per_worker))
 
 
-def measure_here(config: RunConfig, store: Path, each: TrialResources, device: torch.device) -> MeasuredStep:
+def measure_here(config: RunConfig, store: StorePlace, each: TrialResources, device: torch.device) -> MeasuredStep:
     """Steps of one worker's share of a run, in this process, on the first genes of the store."""
     share = config.training.batch_size // each.n_workers
     alone = config.model_copy(update={"training": config.training.model_copy(update={"batch_size": share})})

@@ -15,7 +15,7 @@ import prism_ray.store
 from prism_ray.distributed.launch_note import read_launch, was_launched
 from prism_ray.errors import Fault, FaultList, InputError
 from prism_ray.model import Prism, load
-from prism_ray.store import Store
+from prism_ray.store import Store, StorePlace
 from prism_ray.tracking import StudyRun, fetch_example, fetch_predictions, fetch_study, fetch_trials
 from prism_ray.tracking.model_files import fetched_model
 from prism_ray.tracking.registry import (
@@ -75,7 +75,7 @@ class Promotion:
     n_trials: int
 
 
-def promote(wanted: Wanted, tracking_uri: str, *, storage: Path, store: Path | None = None) -> Promotion:
+def promote(wanted: Wanted, tracking_uri: str, *, storage: Path, store: StorePlace | None = None) -> Promotion:
     """Register the model of the trial that is best on its validation genes, as `candidate`, or `champion` too.
 
     Test genes have no say. The model must give the test predictions that its run recorded, on a few test genes whose
@@ -167,13 +167,13 @@ def _comparable(trials: pd.DataFrame, wanted: Wanted) -> pd.DataFrame:
     return trials
 
 
-def _store(path: Path | None, storage: Path, run_id: str, launch: StudyRun) -> Store:
+def _store(path: StorePlace | None, storage: Path, run_id: str, launch: StudyRun) -> Store:
     """The store that is given, or that of the study's last launch; of the data that the study was trained on."""
     study, trained_on = launch.header.name, launch.header.data_digest
     if path is None and not was_launched(storage, study):
         problem = f"keeps no example input, and {storage} does not know the study's feature store"
         _refuse(f"run {run_id}", problem, "give the store with --store, or the study's workspace with --storage")
-    store = prism_ray.store.open(path or Path(read_launch(storage, study).store))
+    store = prism_ray.store.open(path or read_launch(storage, study).store)
     if store.digest != trained_on:
         problem = f"has data {store.digest[:12]}, and the study was trained on {trained_on[:12]}"
         _refuse(str(store.path), problem, "give the study's own store with --store")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import prism_ray.store
 from prism_ray.config import RunConfig
 from prism_ray.distributed.gpus import check_local_gpus
 from prism_ray.distributed.loading import LoadingAsked, LoadingRequest, check_loading_name, loading_cluster
+from prism_ray.distributed.node_checks import check_nodes
 from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.room import room_needed
 from prism_ray.distributed.run_check import run_faults
 from prism_ray.distributed.train import train_on_workers
 from prism_ray.distributed.trial import TrialTask
 from prism_ray.documents import read_document, validate_document
-from prism_ray.errors import CheckpointError, ConfigError, FaultList, did_you_mean
-from prism_ray.store import Store
+from prism_ray.errors import CheckpointError, ConfigError, FaultList, StoreError, did_you_mean
+from prism_ray.store import Store, StorePlace
 from prism_ray.study.identity import trial_id
 from prism_ray.training.record import TrialRecord, read_record
 
@@ -35,7 +38,7 @@ class RunSettings:
         loading: how it gets its genes; `auto` to choose by their size.
     """
 
-    store: Path
+    store: StorePlace
     out: Path
     resources: TrialResources = field(default_factory=TrialResources)
     address: str | None = None
@@ -72,12 +75,17 @@ def train_config(path: Path, settings: RunSettings) -> TrialRecord:
     # Ray Train's controller needs a little of a CPU besides its workers.
     n_cpus = settings.resources.n_workers * settings.resources.cpus_per_worker + 1
     request = LoadingRequest(settings.loading, store, (config,))
-    with loading_cluster(request, settings.resources, address=settings.address, max_concurrent=1, n_cpus=n_cpus) as (
-        _,
-        loading,
-    ):
+    with loading_cluster(
+        request, settings.resources, address=settings.address, max_concurrent=1, n_cpus=n_cpus
+    ) as cluster:
+        try:
+            check_nodes(task.folder, settings.store, room_needed(request, cluster.loading, 1, 1))
+        except StoreError:
+            with suppress(OSError):
+                task.folder.rmdir()  # which the check made
+            raise
         _claim(task.folder, identity)
-        return train_on_workers(replace(task, loading=loading))
+        return train_on_workers(replace(task, loading=cluster.loading))
 
 
 def check_run(config: RunConfig, store: Store, n_workers: int, where: str) -> None:

@@ -18,7 +18,6 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,10 +29,12 @@ from ray.data import ExecutionResources, TaskPoolStrategy
 
 import prism_ray.store
 from prism_ray.config import DataConfig
+from prism_ray.distributed.ingest import tell_reads
 from prism_ray.distributed.prefetch import read_ahead
 from prism_ray.distributed.projections import gene_bytes
 from prism_ray.errors import Fault, FaultList, StoreError
-from prism_ray.store import GeneArrays, Store
+from prism_ray.store import GeneArrays, Store, StorePlace
+from prism_ray.store.reading import bytes_read
 from prism_ray.training.order import TrainingOrder
 from prism_ray.training.sources import GeneTable
 
@@ -67,9 +68,10 @@ class StreamPlan:
         n_steps: of the run.
         reader_cpus: CPUs that Ray counts for the task that reads ahead.
         buffer_bytes: object store that may be filled with pieces that nobody has taken yet.
+        ledger: name of the actor that is told what a node reads; empty for none.
     """
 
-    store: Path
+    store: StorePlace
     digest: str
     data: DataConfig
     order: TrainingOrder
@@ -77,6 +79,7 @@ class StreamPlan:
     n_steps: int
     reader_cpus: float = 1.0
     buffer_bytes: int = 256 << 20
+    ledger: str = ""
 
     def pieces(self, window: range) -> Iterator[NDArray[np.int64]]:
         """Row numbers of each piece of one window's steps, in the order of the pipeline: worker after worker."""
@@ -180,7 +183,7 @@ def _windows_read(plan: StreamPlan, steps: range) -> Generator[tuple[list[NDArra
 
     A window's arrays are written over when the third after it is read: Ray has copied its pieces by then.
     """
-    reader = _reader(plan.store, plan.digest, plan.data)
+    reader = _reader(plan.store, plan.digest, plan.data, plan.ledger)
     spares: deque[GeneArrays | None] = deque([None] * _N_MEMORIES)
     for window in plan.order.windows(steps):
         pieces = list(plan.pieces(window))
@@ -223,13 +226,14 @@ class StreamReader:
         StoreError: the store is damaged, or is another one than when the run was checked.
     """
 
-    def __init__(self, store: Path, digest: str, data: DataConfig) -> None:
+    def __init__(self, store: StorePlace, digest: str, data: DataConfig, ledger: str = "") -> None:
         self._store: Store = prism_ray.store.open(store)
         if self._store.digest != digest:
             faults = FaultList()
             faults.add(str(store), "was replaced by another store since this run was checked", "start the run again")
             faults.raise_if_any(StoreError)
         self._data = data
+        self._ledger = ledger
         # Without windows: identifiers, labels and scalars only.
         light = self._store.load(2, (), data.cell_type, sequence=False, scalars=data.scalars)
         self.scalars = light.scalars
@@ -247,9 +251,14 @@ class StreamReader:
         """Arrays of genes by their row numbers, without scalars; `spare` as for `Store.load`."""
         data = self._data
         ids = self.genes.gene_id[rows].tolist()
-        return self._store.load(
+        before = bytes_read()
+        arrays = self._store.load(
             data.window_bp, data.signals, data.cell_type, ids, sequence=data.sequence, scalars=(), spare=spare
         )
+        told = tell_reads(self._ledger, bytes_read() - before)
+        if told:
+            ray.wait(told)
+        return arrays
 
     def complete(
         self, rows: NDArray[np.int64], sequence: NDArray[np.uint8] | None, signals: NDArray[np.float32]
@@ -269,8 +278,8 @@ class StreamReader:
 
 
 @lru_cache(maxsize=4)
-def _reader(store: Path, digest: str, data: DataConfig) -> StreamReader:
-    return StreamReader(store, digest, data)
+def _reader(store: StorePlace, digest: str, data: DataConfig, ledger: str) -> StreamReader:
+    return StreamReader(store, digest, data, ledger)
 
 
 @dataclass(frozen=True)
@@ -289,7 +298,7 @@ class StreamSource:
     @property
     def genes(self) -> GeneTable:
         """All genes of the cell type."""
-        return _reader(self.plan.store, self.plan.digest, self.plan.data).genes
+        return _reader(self.plan.store, self.plan.digest, self.plan.data, self.plan.ledger).genes
 
     def training_shares(
         self, order: TrainingOrder, steps: range, rank: int, n_workers: int
@@ -301,7 +310,7 @@ class StreamSource:
         """
         if not steps:
             return
-        reader = _reader(self.plan.store, self.plan.digest, self.plan.data)
+        reader = _reader(self.plan.store, self.plan.digest, self.plan.data, self.plan.ledger)
         iterator = self.iterator
         if iterator is None:
             iterator = steps_dataset(self.plan, steps.start).iterator()
@@ -326,7 +335,7 @@ class StreamSource:
         Raises:
             StoreError: a file of the store is damaged.
         """
-        reader = _reader(self.plan.store, self.plan.digest, self.plan.data)
+        reader = _reader(self.plan.store, self.plan.digest, self.plan.data, self.plan.ledger)
         n_read = size * max(1, _CHUNK_BYTES // (size * gene_bytes(self.plan.data)))
         parts = (rows[start : start + n_read] for start in range(0, len(rows), n_read))
         with closing(read_ahead((part, reader.load(part)) for part in parts)) as ahead:

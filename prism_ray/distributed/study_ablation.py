@@ -59,6 +59,7 @@ def run_fixed(launch: Launch, trials: Iterable[Trial], earlier: Sequence[TrialTa
             lambda maker: FixedTasks({name: replace(tasks[name], loading=maker.loading) for name in missing}),
             [read_run(task.config) for task in tasks.values()],
             known=(*earlier, *tasks.values()),
+            n_left=len(missing),
         )
         launch.track_finished(tasks.values())
     return launch.outcome(tuple(tasks.values()), len(found), failed)

@@ -62,7 +62,7 @@ def resumed_launch(storage: Path, name: str, tracking_uri: str | None = None, **
     study = load_study(copy, smoke=note.smoke, overrides=note.overrides)
     resources, remarks = _resources(study, storage, note, changes)
     settings = StudySettings(
-        store=Path(note.store),
+        store=prism_ray.store.place_of(note.store),
         storage=storage,
         tracking_uri=with_credentials(note.tracking_uri, tracking_uri),
         resources=resources,

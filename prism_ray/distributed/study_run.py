@@ -67,13 +67,15 @@ def _run_tracked(study: Study, settings: StudySettings, progress: Progress, stor
     tags = {**source_tags(settings.source_folder), **override_tags(study)}
     header = study_header(study, store.digest, settings.command, tags)
     asked = PlanSettings(settings.store, settings.storage, settings.resources, settings.max_concurrent)
-    plan = json.dumps(plan_study(study, asked).document(), indent=1)
+    plan = plan_study(study, asked)
     diff = source_diff(settings.source_folder)
     changes = {"source.diff": diff} if diff else {}
-    parent = tracker.open_study(header, {"study.yaml": study.path, "plan.json": plan, **changes})
+    parent = tracker.open_study(
+        header, {"study.yaml": study.path, "plan.json": json.dumps(plan.document(), indent=1), **changes}
+    )
     maker = TaskMaker(settings, store.digest, parent, tags)
     reasons: list[str] = []
-    launch = Launch(study, settings, store, tracker, progress, maker, header, untold=reasons.append)
+    launch = Launch(study, settings, store, tracker, progress, maker, header, plan.read_bytes, untold=reasons.append)
     status: Status = "KILLED"
     try:
         with signals_stop(launch.folder):

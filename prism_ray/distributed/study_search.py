@@ -60,7 +60,12 @@ def run_search(launch: Launch) -> StudyOutcome:
     failed: dict[str, str] = {}
     if n_found < search.n_trials:
         failed = launch.run(
-            searcher, lambda maker: replace(source, maker=maker), _extremes(study), known=proposed, any_between=True
+            searcher,
+            lambda maker: replace(source, maker=maker),
+            _extremes(study),
+            known=proposed,
+            n_left=search.n_trials - n_found,
+            any_between=True,
         )
     counts = searcher.counts()
     warm = f", and {counts.warm_starts} known before" if counts.warm_starts else ""

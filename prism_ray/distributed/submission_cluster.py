@@ -13,7 +13,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -38,12 +38,14 @@ class ClusterFacts:
         ray_version, python_version: of its head.
         resources: of its living nodes together.
         n_nodes: living nodes.
+        object_stores: size of the object store, in bytes, of each node that runs trials, by its address.
     """
 
     ray_version: str
     python_version: str
     resources: Mapping[str, float]
     n_nodes: int
+    object_stores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,12 @@ class JobCluster:
             living = [node for node in nodes if node["state"] == "ALIVE"]
             for node in living:
                 resources.update(node["resources_total"])
-            return ClusterFacts(versions["rayVersion"], versions["pythonVersion"], dict(resources), len(living))
+            stores = {
+                str(node["node_ip"]): float(node["resources_total"].get("object_store_memory", 0.0))
+                for node in living
+                if node["resources_total"].get("CPU")
+            }
+            return ClusterFacts(versions["rayVersion"], versions["pythonVersion"], dict(resources), len(living), stores)
 
     def jobs(self) -> list[StudyJob]:
         """All submitted jobs, the latest last."""

@@ -25,7 +25,7 @@ from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.retries import RetryPolicy
 from prism_ray.errors import WorkerLostError
 from prism_ray.splits import Split
-from prism_ray.store import Store
+from prism_ray.store import Store, StorePlace
 from prism_ray.study.identity import RESULTS_VERSION, trial_id
 from prism_ray.tracking import (
     JOURNAL_NAME,
@@ -59,7 +59,7 @@ class TrialTask:
         study, arm: names it is tracked under.
         trial_id: its identity; names its folder.
         config: its scientific settings.
-        store: folder of the feature store.
+        store: the feature store.
         data_digest: of that store.
         folder: where its checkpoints and its record are; on storage that every node sees.
         tracking_uri: MLflow store; None to track nowhere.
@@ -77,7 +77,7 @@ class TrialTask:
     arm: str
     trial_id: str
     config: RunConfig
-    store: Path
+    store: StorePlace
     data_digest: str
     folder: Path
     tracking_uri: str | None = None

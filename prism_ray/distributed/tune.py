@@ -19,14 +19,16 @@ from ray import tune
 from prism_ray.config import RunConfig
 from prism_ray.distributed.backend import Work
 from prism_ray.distributed.gpus import check_local_gpus
-from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest, check_loading_name, loading_cluster
+from prism_ray.distributed.loading import LoadingAsked, LoadingRequest, OpenCluster, check_loading_name, loading_cluster
+from prism_ray.distributed.node_checks import check_nodes
 from prism_ray.distributed.nodes import NodeWatch
 from prism_ray.distributed.probe import measure_on_cluster
 from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.room import Room
 from prism_ray.distributed.runtime import check_address
-from prism_ray.distributed.shared_folders import check_shared
 from prism_ray.distributed.trial import TaskSource
 from prism_ray.distributed.trial_process import run_proposal
+from prism_ray.store import StorePlace
 from prism_ray.training.step_probe import MeasuredStep
 
 _WAITING = {"memory": 1.0}
@@ -53,7 +55,7 @@ class RayBackend:
 
     def open(
         self, request: LoadingRequest, each: TrialResources, *, address: str | None, max_concurrent: int | None
-    ) -> AbstractContextManager[tuple[int, Loading]]:
+    ) -> AbstractContextManager[OpenCluster]:
         """The cluster, see `loading_cluster`."""
         return loading_cluster(
             request,
@@ -63,16 +65,16 @@ class RayBackend:
             n_cpus=each.n_workers * each.cpus_per_worker + _CONTROLLER_CPUS if each.n_workers > 1 else None,
         )
 
-    def check_folders(self, storage: Path, store: Path) -> str:
-        """Have every node look, see `check_shared`."""
-        n_nodes = check_shared(storage, store)
-        return f"{n_nodes} of {n_nodes} nodes"
+    def check_nodes(self, storage: Path, store: StorePlace, room: Room) -> str:
+        """Ask every node, see `node_checks.check_nodes`."""
+        n_nodes = check_nodes(storage, store, room)
+        return f"{n_nodes} of {n_nodes} nodes see the folders and have room: {room}"
 
     def watch_nodes(self) -> NodeWatch:
         """What the cluster and its nodes say themselves."""
         return NodeWatch()
 
-    def measure(self, config: RunConfig, store: Path, each: TrialResources) -> MeasuredStep:
+    def measure(self, config: RunConfig, store: StorePlace, each: TrialResources) -> MeasuredStep:
         """Some steps of a run in a process of its own on the cluster; needs a running cluster."""
         return measure_on_cluster(config, store, each)
 

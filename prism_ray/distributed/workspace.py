@@ -16,12 +16,26 @@ from pathlib import Path
 from typing import Any
 
 from prism_ray.errors import Fault, InputError
+from prism_ray.features.urls import is_remote, shown
 from prism_ray.tracking import JOURNAL_NAME
 
 TRIALS_NAME = "trials"
 STUDIES_NAME = "studies"
 LEASE_NAME = "lease.json"
 """In a trial's folder: who trains it."""
+
+
+def workspace_fault(text: str) -> Fault | None:
+    """What is wrong with a workspace that is given as an address: it cannot be in a bucket."""
+    if not is_remote(text):
+        return None
+    return Fault(
+        f"--storage {shown(text)}",
+        "is in no file system, and a workspace needs locks, renames in one act and files that grow: checkpoints, "
+        "leases and searches rest on them",
+        "give a folder on storage that every node mounts (NFS, EFS, Filestore, Lustre, a ReadWriteMany volume); "
+        "the feature store and MLflow's artifacts may be in a bucket",
+    )
 
 
 def trial_folder(storage: Path, trial_id: str) -> Path:

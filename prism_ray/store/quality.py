@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from prism_ray.errors import FaultList, StoreError
+from prism_ray.store.place import StorePlace
 from prism_ray.store.precision import Rounding
 from prism_ray.store.quality_text import report_text, report_warnings
 from prism_ray.store.regions import FEWEST_GENES, Collapse, GeneTrack, chrom_correlations, find_collapses, pearson
@@ -196,7 +197,7 @@ def examine(genes: GeneSummary, transforms: Mapping[str, str], counts: CellTypeC
     )
 
 
-def read_counts(store: Path) -> dict[str, CellTypeCounts]:
+def read_counts(store: StorePlace) -> dict[str, CellTypeCounts]:
     """What the build of a store counted, by cell type; empty where its report is not there.
 
     Raises:
@@ -204,10 +205,10 @@ def read_counts(store: Path) -> dict[str, CellTypeCounts]:
     """
     path = store / REPORT_FILE
     faults = FaultList()
+    if not path.is_file():
+        return {}
     try:
         return _StoredCounts.model_validate_json(path.read_text(encoding="utf-8")).cell_types
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError, ValidationError) as problem:
         first = str(problem).splitlines()[0]
         faults.add(str(path), f"cannot be read as a build report ({first})", "restore it, or remove it to go without")

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +19,8 @@ from numpy.typing import NDArray
 from prism_ray.errors import ConfigError, Fault, FaultList, StoreError
 from prism_ray.splits import Folds
 from prism_ray.store.arrays import GeneArrays
-from prism_ray.store.files import PartitionFile, content_fault, size_fault, tensor_to_numpy
+from prism_ray.store.files import PartitionFile, content_fault, size_faults, tensor_to_numpy
+from prism_ray.store.place import StorePlace, place_of
 from prism_ray.store.projection import SCALARS, Projection, check_genes, check_projection
 from prism_ray.store.rings import SEQUENCE, place_ring, rings_touched
 from prism_ray.store.schema import FileEntry, StoreDescription, read_description
@@ -29,16 +29,16 @@ _READ_BYTES = 32 << 20
 IDENTIFIERS = ("gene_id", "gene_name", "tss", "strand", "label")
 
 
-def open_store(path: str | Path) -> Store:
-    """The store in a folder, checked: finished, of a known schema, with every file present in its size.
+def open_store(path: str | StorePlace) -> Store:
+    """The store in a folder or in a bucket, checked: finished, of a known schema, with every file present in its size.
 
     Raises:
-        StoreError: everything of that which does not hold.
+        StoreError: everything of that which does not hold, or a bucket that cannot be read.
     """
-    store = Path(path)
+    store = place_of(path)
     description = read_description(store)
     faults = FaultList()
-    faults.extend(fault for entry in description.all_files if (fault := size_fault(store, entry)) is not None)
+    faults.extend(size_faults(store, description.all_files))
     faults.raise_if_any(StoreError)
     return Store(store, description)
 
@@ -47,12 +47,12 @@ class Store:
     """A feature store, open for reading. Holds no open file: it can be pickled and shared by threads.
 
     Attributes:
-        path: its folder.
+        path: its folder, or its place in a bucket.
         description: what its `store.json` says.
         digest: SHA-256 of everything in it that decides numbers; the same for a copy elsewhere.
     """
 
-    def __init__(self, path: Path, description: StoreDescription) -> None:
+    def __init__(self, path: StorePlace, description: StoreDescription) -> None:
         self.path = path
         self.description = description
         self.digest = description.digest()

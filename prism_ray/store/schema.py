@@ -20,6 +20,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from prism_ray.documents import StrictModel, faults_of
 from prism_ray.errors import FaultList, StoreError
 from prism_ray.splits import Role
+from prism_ray.store.place import StorePlace
 
 SCHEMA_VERSION = "1.1"
 DESCRIPTION_FILE = "store.json"
@@ -240,8 +241,8 @@ def write_description(store: Path, description: StoreDescription) -> None:
     temporary.replace(store / DESCRIPTION_FILE)
 
 
-def read_description(store: Path) -> StoreDescription:
-    """Description of the store in a folder.
+def read_description(store: StorePlace) -> StoreDescription:
+    """Description of the store in a folder, or in a bucket.
 
     Raises:
         StoreError: not a finished store, one of another major version, or a `store.json` that was changed.
@@ -269,7 +270,7 @@ def read_description(store: Path) -> StoreDescription:
     return _validated(path, data)
 
 
-def _check_version(path: Path, version: object) -> None:
+def _check_version(path: StorePlace, version: object) -> None:
     major = SCHEMA_VERSION.split(".")[0]
     if isinstance(version, str) and version.split(".")[0] == major:
         return
@@ -287,7 +288,7 @@ def _check_version(path: Path, version: object) -> None:
     faults.raise_if_any(StoreError)
 
 
-def _validated(path: Path, data: dict[str, Any]) -> StoreDescription:
+def _validated(path: StorePlace, data: dict[str, Any]) -> StoreDescription:
     faults = FaultList()
     digest = data.get("digest")
     try:

@@ -166,9 +166,14 @@ def _write_states(folder: Path, rows: NDArray[np.int64], states: NDArray[np.floa
     _write_table(folder / STATES_NAME, pd.DataFrame({"gene_id": genes.gene_id[rows], **columns}))
 
 
+def example_genes(window_bp: int) -> int:
+    """Genes whose inputs a run keeps."""
+    return max(1, min(_EXAMPLE_GENES, _EXAMPLE_POSITIONS // window_bp))
+
+
 def _write_example(folder: Path, reader: GeneReader, rows: NDArray[np.int64]) -> None:
     """Write the inputs of the first test genes, as `predict_inputs` takes them."""
-    n_genes = max(1, min(_EXAMPLE_GENES, _EXAMPLE_POSITIONS // reader.genes.window_bp))
+    n_genes = example_genes(reader.genes.window_bp)
     with closing(reader.chunks(rows[:n_genes], n_genes)) as chunks:
         example = next(chunks)
     path = folder / EXAMPLE_NAME

@@ -34,7 +34,12 @@ def test_steps_are_measured_in_processes_of_their_own(
             "storage",
             "tracker",
         ),
-        *("resources and loading", "folders seen by every node", "step of the largest trial", "step of the smallest"),
+        *(
+            "resources and loading",
+            "folders and room on every node",
+            "step of the largest trial",
+            "step of the smallest",
+        ),
     ):
         assert any(line.startswith(f"ok     {name}") for line in said), (name, said)
     probes = read_probes(storage)

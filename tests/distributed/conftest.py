@@ -78,6 +78,10 @@ class Told:
     def remark(self, text: str) -> None:
         self.remarks.append(text)
 
+    def beside_reads(self) -> list[str]:
+        """Remarks but those on what nodes have read."""
+        return [text for text in self.remarks if not text.startswith("store: ")]
+
     def labels(self, kind: str) -> set[str]:
         return {label for event, label in self.events if event == kind}
 

@@ -47,7 +47,7 @@ class FakeDashboard:
         if path == "/api/v0/cluster_metadata":
             return 200, {"result": True, "msg": "", "data": self.versions}
         if path.startswith("/api/v0/nodes"):
-            node = {"state": "ALIVE", "resources_total": self.resources}
+            node = {"state": "ALIVE", "node_ip": "10.0.0.2", "resources_total": self.resources}
             dead = {"state": "DEAD", "resources_total": {"GPU": 8.0}}
             return 200, {"result": True, "msg": "", "data": {"result": {"result": [node, dead]}}}
         if path == "/api/jobs/" and method == "GET":

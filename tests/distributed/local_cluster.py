@@ -103,9 +103,9 @@ class LocalCluster:
         command += ["--runtime-env-json", json.dumps({"env_vars": given}), "--"]
         return self.run([*command, *entrypoint], JOB_TIMEOUT_S, RAY_AUTH_MODE="token")
 
-    def prism_ray(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """A command of prism-ray that speaks to the cluster's dashboard, to its end."""
-        given = {"RAY_AUTH_MODE": "token", "PRISM_RAY_GIT_COMMIT": COMMIT}
+    def prism_ray(self, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """A command of prism-ray that speaks to the cluster's dashboard, to its end, with more of an environment."""
+        given = {"RAY_AUTH_MODE": "token", "PRISM_RAY_GIT_COMMIT": COMMIT, **more}
         return self.run([f"{self.environment['BIN']}/prism-ray", *command], JOB_TIMEOUT_S, **given)
 
     def files_with(self, secret: str, *folders: Path) -> list[Path]:

@@ -12,7 +12,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,21 @@ import pytest
 
 from tests.distributed.local_cluster import COMMIT, JOB_TIMEOUT_S, SCRIPT, LocalCluster, is_live, live_members
 from tests.mlflow_server import artifacts_of, history_of, metrics_of, params_of, runs_of, tags_of
+from tests.s3 import s3_server, upload
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 STOP_TIMEOUT_S = 60
 PASSWORD = "c4n4ry-p4ssw0rd"
 N_STEPS = 60
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Address of a store, what a process needs to read it, and the bytes that were read, by path."""
+
+    url: str
+    keys: dict[str, str]
+    served: Counter[str]
 
 
 @pytest.fixture(scope="module")
@@ -40,26 +53,45 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
         made.destroy()
 
 
-def submit(cluster: LocalCluster, store: Path, storage: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """`prism-ray submit` of the smoke study, with a password in the tracker's address (which asks for none)."""
-    command = ["submit", "smoke", "--address", cluster.dashboard, "--store", str(store), "--storage", str(storage)]
+@pytest.fixture(scope="module")
+def bucket(simulated_store: Path) -> Iterator[Bucket]:
+    """The simulated store behind an S3 API: what this machine, and every job that is told of it, reads."""
+    boto3 = pytest.importorskip("boto3")
+    served: Counter[str] = Counter()
+    with s3_server(served) as keys, pytest.MonkeyPatch.context() as patch:
+        for name, value in keys.items():
+            patch.setenv(name, value)
+        client = boto3.client("s3")
+        yield Bucket(upload(simulated_store, client, "stores", "made/simulated"), keys, served)
+        client.close()
+
+
+def submission(cluster: LocalCluster, bucket: Bucket, storage: Path, *more: str) -> list[str]:
+    """`prism-ray submit` of the smoke study on the store in the bucket, whose keys the job is given, with a password in
+    the tracker's address (which asks for none)."""
+    command = ["submit", "smoke", "--address", cluster.dashboard, "--store", bucket.url, "--storage", str(storage)]
+    command += [word for name in bucket.keys for word in ("--env", name)]
     uri = cluster.mlflow.replace("//", f"//prism:{PASSWORD}@")
-    return cluster.prism_ray(*command, "--tracking-uri", uri, "--set", f"training.n_steps={N_STEPS}", "--yes", *more)
+    return [*command, "--tracking-uri", uri, "--set", f"training.n_steps={N_STEPS}", "--yes", *more]
 
 
-def test_a_study_is_submitted_joined_cancelled_and_done(
-    cluster: LocalCluster, simulated_store: Path, tmp_path: Path
+def test_a_study_is_submitted_joined_cancelled_killed_and_done(
+    cluster: LocalCluster, bucket: Bucket, tmp_path: Path
 ) -> None:
     storage = tmp_path / "results"
-    first = submit(cluster, simulated_store, storage, "--max-concurrent", "1")
+
+    def submit(*more: str) -> subprocess.CompletedProcess[str]:
+        return cluster.prism_ray(*submission(cluster, bucket, storage, *more), **bucket.keys)
+
+    first = submit("--max-concurrent", "1")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "4: 4 left, 0 finished" in first.stdout
     assert f"source     {COMMIT}" in first.stdout
-    joined = submit(cluster, simulated_store, storage)
+    joined = submit()
     ((name, study),) = re.findall(r"^job +(prism-(smoke-set-\w+)-\w+-1): submitted$", first.stdout, re.MULTILINE)
     assert f"{name}: is there already" in joined.stdout
     assert joined.returncode == 0, joined.stderr
-    wait_until(lambda: any(storage.glob("trials/*/result.json")), "a trial is finished", JOB_TIMEOUT_S)
+    wait_until(lambda: any(storage.glob("trials/*/progress.json")), "a trial runs", JOB_TIMEOUT_S)
 
     at = (study, "--address", cluster.dashboard)
     cancelled = cluster.prism_ray("cancel", *at)
@@ -71,10 +103,18 @@ def test_a_study_is_submitted_joined_cancelled_and_done(
     assert logs.returncode == 130, logs.stderr
     assert "STOPPED with " in logs.stdout
 
-    done = submit(cluster, simulated_store, storage, "--follow")
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(submit, "--follow", "--max-concurrent", "1")
+        wait_until(lambda: any(storage.glob("trials/*/result.json")), "a trial is finished", JOB_TIMEOUT_S)
+        os.kill(json.loads((storage / "studies" / study / "driver.json").read_text())["pid"], signal.SIGKILL)
+        killed = following.result()
+    assert "FAILED" in killed.stderr + killed.stdout
+    assert killed.returncode not in (0, 2), killed.stdout + killed.stderr
+
+    done = submit("--follow")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"4 of 4 trials are finished \([1-3] before this launch\)", done.stdout), done.stdout
-    said = "".join(one.stdout + one.stderr for one in (first, joined, status, cancelled, logs, done))
+    said = "".join(one.stdout + one.stderr for one in (first, joined, status, cancelled, logs, killed, done))
     token = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
     assert token not in said
     assert cluster.files_with(token, storage) == []
@@ -83,8 +123,14 @@ def test_a_study_is_submitted_joined_cancelled_and_done(
     assert [path for path in cluster.files_with(PASSWORD, storage) if any(map(path.is_relative_to, ours))] == []
 
 
-def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster) -> None:
+def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, bucket: Bucket) -> None:
     parent, children = runs_of(cluster.mlflow, "smoke-set-%")
+    # The last launch read the one projection of the study once for all its trials; the bucket gave away no less.
+    reads = metrics_of(parent)
+    assert reads["store/read_bytes"] == reads["store/node_read_bytes"]
+    assert 1.0 <= reads["store/read_bytes"] / reads["store/planned_bytes"] < 1.3
+    given = sum(size for path, size in bucket.served.items() if path.endswith(".parquet"))
+    assert given > reads["store/read_bytes"]
     assert tags_of(parent)["prism.study"].startswith("smoke-set-")
     assert parent["info"]["status"] == "FINISHED"
     assert "study.yaml" in artifacts_of(cluster.mlflow, parent)

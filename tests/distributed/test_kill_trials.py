@@ -72,8 +72,8 @@ def test_a_ray_train_worker(simulated_store: Path, expected: dict[str, dict[str,
     resources = TrialResources(n_workers=2, checkpoint_every_steps=CHECKPOINT_EVERY)
     store = prism_ray.store.open(simulated_store)
     trial = expand(study)[1]
-    with loading_cluster(LoadingRequest("cache", store, (trial.config,)), resources, address=None) as (_, loading):
-        maker = TaskMaker(settings, store.digest, "", {}, loading)
+    with loading_cluster(LoadingRequest("cache", store, (trial.config,)), resources, address=None) as opened:
+        maker = TaskMaker(settings, store.digest, "", {}, opened.loading)
         task = dataclasses.replace(maker.make(trial), resources=resources, tracking_uri=None)
         killer, record = train_while_killed(task, settings)
     ((_, step),) = killer.checked()

@@ -123,10 +123,11 @@ class TestOnACluster:
     """The cluster of the tests has two CPUs and an object store of 300 MiB."""
 
     def test_streaming_leaves_a_cpu_to_the_reader(self, store: Path) -> None:
-        with loading_cluster(request_of(store, asked="stream"), TrialResources(), address=None) as (n_trials, loading):
-            assert (n_trials, loading.name, loading.reader_cpus) == (1, "stream", 1.0)
-        with loading_cluster(request_of(store), TrialResources(), address=None) as (n_trials, loading):
-            assert (n_trials, loading.name) == (2, "cache")
+        with loading_cluster(request_of(store, asked="stream"), TrialResources(), address=None) as opened:
+            loading = opened.loading
+            assert (opened.n_concurrent, loading.name, loading.reader_cpus) == (1, "stream", 1.0)
+        with loading_cluster(request_of(store), TrialResources(), address=None) as opened:
+            assert (opened.n_concurrent, opened.loading.name) == (2, "cache")
         assert check_resources(TrialResources()) == 2
         with pytest.raises(InputError) as refused:
             check_resources(TrialResources(n_workers=2), reserved_cpus=1)
@@ -136,8 +137,8 @@ class TestOnACluster:
     def test_too_large_for_the_nodes_is_streamed(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loading_module, "_STORE_PART", 1e-3)
         monkeypatch.setattr(loading_module, "_fewest_buffer_bytes", lambda *_: 1)
-        with loading_cluster(request_of(store), TrialResources(), address=None) as (_, loading):
-            assert loading.name == "stream"
+        with loading_cluster(request_of(store), TrialResources(), address=None) as opened:
+            assert opened.loading.name == "stream"
 
     def test_pieces_that_do_not_fit_and_windows_are_refused_together(
         self, store: Path, monkeypatch: pytest.MonkeyPatch
@@ -252,6 +253,9 @@ def test_two_nodes_and_two_workers(tmp_path: Path) -> None:
     assert said["cached"][0] == said["cached"][1]
     assert said["streamed"] == said["expected"]
     assert said["n_decoded"] == [1, 1]
+    # Of the store each node has read its projection once, and both together what was streamed once.
+    assert list(said["reads"].values()) == [said["planned"]["cache"]] * 2
+    assert said["streamed_bytes"] == said["planned"]["stream"] > 0
     # A run of two workers that stream is the run of one.
     assert said["together"] == pytest.approx(said["alone"], rel=1e-3)
     assert said["resumed_from"] == 6

@@ -15,13 +15,14 @@ from mlflow.tracking import MlflowClient
 import prism_ray.store
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.room import kept_bytes
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.trial import TrialTask
 from prism_ray.errors import ConfigError, InputError
 from prism_ray.metrics import regression_metrics
 from prism_ray.study.designs import expand
 from prism_ray.study.spec import Study
-from prism_ray.tracking import fetch_trials
+from prism_ray.tracking import fetch_study, fetch_trials
 from prism_ray.training.loop import train
 from prism_ray.training.record import TrialRecord, read_record
 from tests.distributed.conftest import TINY, Told, study_records, study_settings, tiny_study
@@ -67,6 +68,24 @@ def test_curves_artifacts_and_predictions_are_in_mlflow(ran: Ran, tmp_path: Path
         "model/config.json",
         "model/model.safetensors",
     }
+
+
+def test_trials_leave_no_more_than_a_launch_makes_room_for(ran: Ran) -> None:
+    store = prism_ray.store.open(ran.settings.store)
+    for record in ran.records.values():
+        left = sum(path.stat().st_size for path in record.folder.rglob("*") if path.is_file())
+        assert left <= kept_bytes(record.config, store) <= 3 * left + 64 * 1024
+
+
+def test_what_the_node_read_is_with_the_run_of_the_study(ran: Ran) -> None:
+    client = MlflowClient(ran.settings.tracking_uri)
+    parent = client.get_run(fetch_study(ran.settings.tracking_uri, "tiny").run_id)
+    store, data = prism_ray.store.open(ran.settings.store), next(iter(ran.records.values())).config.data
+    planned = store.bytes_to_read(data.window_bp, data.signals, data.cell_type)
+    reads = parent.data.metrics
+    assert reads["store/planned_bytes"] == planned
+    # The one projection, read once for four trials, and the columns that name genes.
+    assert planned <= reads["store/node_read_bytes"] == reads["store/read_bytes"] < 1.3 * planned
 
 
 def test_a_trial_equals_the_plain_loop_in_this_process(ran: Ran) -> None:

@@ -98,7 +98,7 @@ def test_asha_stops_what_is_worse_and_resume_repeats_nothing(make_search: MakeSe
         0,
     )
     assert outcome.status == fetch_study(here.tracking_uri, study.name).status == "FINISHED"
-    assert told.remarks == [f"search: {6 - len(pruned)} complete, {len(pruned)} pruned, 0 failed of 6 proposals"]
+    assert told.beside_reads() == [f"search: {6 - len(pruned)} complete, {len(pruned)} pruned, 0 failed of 6 proposals"]
     again = Told()
     repeated = run_study(study, here, again)
     assert again.events == [("begin", "6 6")]
@@ -272,7 +272,7 @@ def test_a_warm_start_takes_what_lies_in_the_space(make_search: MakeSearch, here
     study, told = make_search(n_trials=3, warm_start=True), Told()
     outcome = run_study(study, here, told)
     # Of the eight runs of the first search four have a width that this one searches.
-    assert told.remarks == [
+    assert told.beside_reads() == [
         "warm start: 4 finished trials of the workspace lie in the space",
         "search: 3 complete, 0 pruned, 0 failed of 3 proposals, and 4 known before",
     ]
@@ -283,7 +283,7 @@ def test_a_warm_start_takes_what_lies_in_the_space(make_search: MakeSearch, here
     repeated = Told()
     run_study(study, here, repeated)
     assert repeated.events == [("begin", "3 3")]
-    assert repeated.remarks == told.remarks
+    assert repeated.beside_reads() == told.beside_reads()
     assert len(fetch_trials(here.tracking_uri, study.name)) == 7
 
 

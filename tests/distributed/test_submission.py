@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import socket
 from collections.abc import Iterator
@@ -15,15 +14,16 @@ import ray
 
 from prism_ray.cli import main, make_parser
 from prism_ray.cli.submit import _PASSED_ON
-from prism_ray.distributed import jobs, shared_folders, submission_address
+from prism_ray.distributed import jobs, submission_address
 from prism_ray.distributed.jobs import check_submitter, submitter_variables
 from prism_ray.distributed.submission import Submission, join_or_submit
 from prism_ray.distributed.submission_address import check_addresses, is_public_http
 from prism_ray.distributed.submission_cluster import JobCluster, StudyJob, find_job
 from prism_ray.distributed.submission_package import find_package
-from prism_ray.errors import InputError, StoreError
+from prism_ray.errors import InputError
 from prism_ray.study.load import load_study
 from tests.conftest import REPOSITORY
+from tests.distributed.disks import small_disk_at
 from tests.distributed.fake_dashboard import FakeDashboard, job, serving
 
 HERE = {"rayVersion": ray.__version__, "pythonVersion": platform.python_version()}
@@ -129,6 +129,46 @@ def test_a_cluster_that_cannot_run_the_study(
     assert all(words in told.err for words in said), told.err
     assert CANARY not in told.err + told.out
     assert dashboard.jobs == {}
+
+
+@pytest.mark.ray
+def test_too_little_room_is_refused_here_where_it_is_known(
+    dashboard: FakeDashboard, simulated_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dashboard.resources["object_store_memory"] = 2.0**16
+    with small_disk_at(tmp_path / "full", "64k") as storage:
+        flags = ["--store", str(simulated_store), "--storage", str(storage), "--tracking-uri", "http://127.0.0.1:5000"]
+        submitted = ["submit", "smoke", "--address", dashboard.address, *flags, "--yes"]
+        assert main([*submitted, "--loading", "cache"]) == 2
+        said = capsys.readouterr().err
+        assert "2 faults" in said
+        assert f"--storage {storage}: its disk has 6.1e-05 GiB free, and the trials that are left write up to" in said
+        assert "memory: the object store holds 6.1e-05 GiB, and the genes that a node keeps decoded take" in said
+        assert "on 1 of 1 nodes: 10.0.0.2" in said
+        assert main(submitted) == 2  # what does not fit is streamed, but for the disk
+        assert "memory" not in capsys.readouterr().err
+    assert dashboard.jobs == {}
+
+
+@pytest.mark.parametrize(
+    ("store", "said", "code"),
+    [
+        ("ftp://host/store", "ftp://host/store: stores are not read from ftp://", 2),
+        ("s3://bucket/store", "s3://bucket/store is not on this machine: the job looks at it", 0),
+    ],
+)
+def test_a_store_in_a_bucket_that_this_machine_does_not_read(
+    store: str,
+    said: str,
+    code: int,
+    dashboard: FakeDashboard,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert submit(dashboard, "--store", store) == code
+    assert said in capsys.readouterr().err
+    assert [store in one["entrypoint"] for one in dashboard.jobs.values()] == [True] * (code == 0)
 
 
 def test_a_head_that_is_not_there(dashboard: FakeDashboard, capsys: pytest.CaptureFixture[str]) -> None:
@@ -295,16 +335,3 @@ def test_a_job_of_other_versions_names_both(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(InputError, match=r"runs the job with prism-ray \S+, and it was submitted with prism-ray 0.0.1"):
         check_submitter()
     assert main(["run", "smoke", "--store", "/s", "--storage", "/absent"]) == 2
-
-
-@pytest.mark.ray
-def test_folders_that_another_node_does_not_see(
-    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert shared_folders.check_shared(tmp_path / "results", tmp_path / "absent") == 1
-    monkeypatch.setattr(shared_folders, "_this_node", lambda: "another")
-    with pytest.raises(StoreError, match=r"--store \S+absent: is not seen by 1 of 1 nodes") as refused:
-        shared_folders.check_shared(tmp_path / "results", tmp_path / "absent")
-    assert len(refused.value.faults) == 1
-    assert os.listdir(tmp_path / "results") == []
-    assert shared_folders.check_shared(tmp_path / "results", tmp_path) == 1

@@ -5,12 +5,15 @@ Usage: python -m tests.distributed.two_nodes FOLDER
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
@@ -22,7 +25,7 @@ from prism_ray.config import DataConfig
 from prism_ray.distributed import build
 from prism_ray.distributed.build import build_store
 from prism_ray.distributed.gpus import node_faults
-from prism_ray.distributed.ingest import node_cache, shared_projection, start_node_caches
+from prism_ray.distributed.ingest import node_cache, node_reads, shared_projection, start_node_caches
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.streaming import StreamPlan, StreamSource, steps_dataset
 from prism_ray.distributed.train import train_on_workers
@@ -30,6 +33,7 @@ from prism_ray.distributed.trial import TrialTask
 from prism_ray.errors import TrainingError
 from prism_ray.features.simulate import SimulationConfig, simulate
 from prism_ray.store import GeneArrays
+from prism_ray.store.read import IDENTIFIERS
 from prism_ray.training.checkpoint import load_state
 from prism_ray.training.loop import train
 from prism_ray.training.reporter import Placement
@@ -53,7 +57,7 @@ def digests(source: GeneSource, plan: StreamPlan, rank: int) -> list[str]:
 
 @ray.remote(num_cpus=0)
 def cached(plan: StreamPlan, store: Path, data: DataConfig) -> list[list[str]]:
-    source = MemorySource(shared_projection(store, plan.digest, data))
+    source = MemorySource(shared_projection(store, plan.digest, data, plan.ledger))
     return [digests(source, plan, rank) for rank in range(plan.n_workers)]
 
 
@@ -70,18 +74,49 @@ def compare_batches(store: Path, nodes: list[str]) -> dict[str, Any]:
     """Digests of every batch: from each node's cache, streamed to a worker on each node, and read here."""
     plan = plan_of(store, CONFIG, n_workers=2)
     caches = start_node_caches(store, plan.digest)
+    plan = dataclasses.replace(plan, ledger=caches.ledger)
     from_cache = [on(cached, node).remote(plan, store, CONFIG.data) for node in nodes for _ in range(2)]
+    by_cache = ray.get(from_cache, timeout=120)
+    reads = node_reads(caches)
     parts = steps_dataset(plan, 3).streaming_split(2, equal=False)
     from_stream = [on(streamed, node).remote(plan, parts[rank], rank) for rank, node in enumerate(nodes)]
     memory = MemorySource(arrays_of(store, CONFIG))
     found = {
-        "cached": ray.get(from_cache, timeout=120)[1:3],
+        "cached": by_cache[1:3],
         "streamed": ray.get(from_stream, timeout=120),
+        "reads": reads,
+        "streamed_bytes": sum(node_reads(caches).values()) - sum(reads.values()),
+        "planned": planned_bytes(store, plan),
         "expected": [digests(memory, plan, rank) for rank in range(2)],
         "n_decoded": [ray.get(node_cache(store, plan.digest, node).n_decoded.remote()) for node in nodes],
     }
     del caches
     return found
+
+
+def planned_bytes(store: Path, plan: StreamPlan) -> dict[str, int]:
+    """Bytes that a node reads for its cache, with the columns that name genes, and all nodes for a stream from step 3.
+
+    By what the files say of themselves: of the cache, of whole files; of a stream, of the row groups of each window.
+    """
+    opened, data = prism_ray.store.open(store), CONFIG.data
+    asked = {"window_bp": data.window_bp, "signals": data.signals, "cell_type": data.cell_type}
+    files = [pq.read_metadata(store / entry.path) for entry in opened.description.files]
+    columns = [
+        file.row_group(group).column(number)
+        for file in files
+        for group in range(file.num_row_groups)
+        for number in range(file.num_columns)
+    ]
+    names = sum(column.total_compressed_size for column in columns if column.path_in_schema in IDENTIFIERS)
+    gene_ids = opened.genes(data.cell_type)["gene_id"].to_numpy()
+    windows = [
+        np.concatenate(list(plan.pieces(window))) for task in plan.tasks(3) for window in plan.order.windows(task)
+    ]
+    return {
+        "cache": opened.bytes_to_read(**asked) + names,
+        "stream": sum(opened.bytes_to_read(**asked, genes=gene_ids[rows].tolist(), scalars=()) for rows in windows),
+    }
 
 
 def task_of(store: Path, folder: Path) -> TrialTask:
