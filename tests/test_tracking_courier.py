@@ -143,7 +143,7 @@ def test_training_does_not_wait_for_a_store_that_hangs(
         log.finish("FINISHED")
         # What could be lost with this process is in the file before the next trial begins.
         assert journal.exists()
-    assert time.monotonic() - started < 5.0
+    assert time.monotonic() - started < LONG_S, "it waited for the gate"
     gate.set()
     assert courier.flush(LONG_S)
     assert wait_for_deliveries(journals, 0.0) == []

@@ -58,7 +58,7 @@ def test_a_study_over_http_survives_a_restart_of_the_server(tmp_path: Path, monk
     started = time.monotonic()
     last.log({"val/mse": 0.5, "test/mse": 0.75}, 10)
     assert journal.exists()
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60, "MLflow's own attempts take minutes"
     with pytest.raises(TrackingError, match=f"{uri}: cannot be reached"):
         fetch_study(uri, STUDY.name)
     with mlflow_server(tmp_path, port):
