@@ -42,7 +42,7 @@ def predicted_info(runs: pd.DataFrame, predictions: Predictions, header: StudyHe
 
 
 def shown_arms(table: pd.DataFrame, header: StudyHeader) -> tuple[str, ...]:
-    """The baseline and the arm with the best mean (of the first cell type), which one picture each can show.
+    """The baseline and the best of the other arms, by their mean on the first cell type: a picture each.
 
     An arm that is evaluated on another cell type has not all cell types, and other genes beside it.
     """
@@ -50,9 +50,9 @@ def shown_arms(table: pd.DataFrame, header: StudyHeader) -> tuple[str, ...]:
     of_first = of_first[~of_first["arm"].isin(list(header.evaluated_on))]
     if not len(of_first):
         return ()
-    best = of_first.sort_values("mean", ascending=header.direction == "minimize", kind="stable")["arm"].iloc[0]
-    arms = [arm for arm in (header.baseline, best) if arm is not None and arm in set(of_first["arm"])]
-    return tuple(dict.fromkeys(arms))
+    ranked = of_first.sort_values("mean", ascending=header.direction == "minimize", kind="stable")["arm"].tolist()
+    others = [arm for arm in ranked if arm != header.baseline]
+    return (*(arm for arm in ranked if arm == header.baseline), *others[:1])
 
 
 def draw_predicted(info: pd.DataFrame, arms: tuple[str, ...]) -> Figure:
@@ -60,7 +60,12 @@ def draw_predicted(info: pd.DataFrame, arms: tuple[str, ...]) -> Figure:
     panels = [(cell_type, arm) for cell_type in dict.fromkeys(info["cell_type"]) for arm in arms]
     n_columns = len(arms)
     n_rows = len(panels) // n_columns
-    figure, axes = new_figure(n_rows, n_columns, height_in=3.2 * n_rows)
+    # A panel alone stands at the left, as large as one of two: the pages' columns are wide.
+    figure, axes = new_figure(n_rows, max(2, n_columns), height_in=3.2 * n_rows)
+    if n_columns == 1:
+        for spare in axes[1::2]:
+            spare.remove()
+        axes = axes[::2]
     shown = info[info["arm"].isin(arms)]
     low = float(min(shown["label"].min(), shown["prediction"].min()))
     high = float(max(shown["label"].max(), shown["prediction"].max()))

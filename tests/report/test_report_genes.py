@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from prism_ray.errors import InputError
 from prism_ray.metrics import mse
@@ -146,7 +148,15 @@ def test_predicted_is_a_genes_mean_over_runs(trials: pd.DataFrame, predictions: 
     caption = predicted_caption(info, arms)
     assert "400 test genes" in caption
     assert "12 runs in all" in caption
-    draw_predicted(info, arms)
+    assert len(drawn_axes(draw_predicted(info, arms))) == 2
+    (panel,) = drawn_axes(draw_predicted(info[info["arm"] == "n0"], ("n0",)))
+    assert panel.get_position().x1 < 0.6, "alone it stands at the left"
+
+
+def drawn_axes(figure: Figure) -> list[Axes]:
+    """Panels of a figure, without the bars of their colours."""
+    figure.draw_without_rendering()
+    return [axis for axis in figure.axes if axis.get_label() != "<colorbar>"]
 
 
 def test_residuals_by_tenths_of_expression() -> None:
@@ -171,9 +181,11 @@ def test_residuals_by_tenths_of_expression() -> None:
     draw_residuals(info, ("n0",))
 
 
-def test_the_baseline_alone_is_shown_once_where_it_is_best(trials: pd.DataFrame) -> None:
+def test_the_baseline_is_shown_beside_the_best_of_the_others(trials: pd.DataFrame) -> None:
     worse = trials.assign(**{"test/mse": trials["test/mse"].where(trials["arm"] == "n0", 0.9)})
-    assert shown_arms(arm_table(worse, HEADER), HEADER) == ("n0",)
+    assert shown_arms(arm_table(worse, HEADER), HEADER) == ("n0", "n2")
+    alone = trials[trials["arm"] == "n0"]
+    assert shown_arms(arm_table(alone, HEADER), HEADER) == ("n0",)
     nothing = trials.assign(status="FAILED")
     assert shown_arms(arm_table(nothing, HEADER), HEADER) == ()
 
