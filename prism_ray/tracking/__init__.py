@@ -15,6 +15,7 @@ from prism_ray.tracking.addresses import (
     redact,
     resolve_tracking_uri,
     with_credentials,
+    with_driver,
 )
 from prism_ray.tracking.headers import (
     CLAIMS_CHANGED_TAG,
