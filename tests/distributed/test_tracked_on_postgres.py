@@ -1,5 +1,7 @@
-"""A study on a group's tracking server as cluster/mlflow/serve.sh starts it: PostgreSQL and S3 behind it, a password for
-everybody, artifacts by its proxy, read over REST."""
+"""A study on a group's tracking server, as cluster/mlflow/serve.sh starts it, read over REST.
+
+Behind it PostgreSQL and S3; a password for everybody, and artifacts by its proxy.
+"""
 
 from __future__ import annotations
 
