@@ -95,6 +95,7 @@ __all__ = [
     "system_metrics",
     "wait_for_deliveries",
     "with_credentials",
+    "with_driver",
 ]
 
 
