@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -27,21 +28,24 @@ def free_port() -> int:
 
 
 @contextmanager
-def mlflow_server(
-    folder: Path, port: int, database: str | None = None, artifacts: str | None = None, **environment: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    """The server on a port, in a process group of its own that is killed at the end.
+def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The server on a port; its database, the artifacts that it serves and its log are in a folder."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
+    command += ["--artifacts-destination", f"{folder}/served"]
+    with served(command, folder, port, MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false") as process:
+        yield process
+
+
+@contextmanager
+def served(command: list[str], folder: Path, port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """What a command serves on a port, in a process group of its own that is killed at the end.
 
     Args:
-        folder: for its log, the artifacts that it serves and, unless told otherwise, its database.
-        database: address of another one.
-        artifacts: address of another place for artifacts.
+        folder: for its log.
         environment: variables that this process does not have.
     """
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", database or f"sqlite:///{folder}/mlflow.db", "--serve-artifacts"]
-    command += ["--artifacts-destination", artifacts or f"{folder}/served"]
-    variables = {**os.environ, **environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    variables = {**os.environ, **environment}
     with (folder / "server.log").open("a") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, env=variables)
     try:
@@ -100,6 +104,12 @@ def _ask(server: str, endpoint: str, **body: Any) -> dict[str, Any]:
 
 
 def _read(request: urllib.request.Request | str) -> bytes:
+    """An answer, for whom MLflow's own clients would ask."""
+    if isinstance(request, str):
+        request = urllib.request.Request(request)
+    if name := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        pair = f"{name}:{os.environ['MLFLOW_TRACKING_PASSWORD']}"
+        request.add_header("Authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")
     with _OPENER.open(request, timeout=60) as answer:
         return bytes(answer.read())
 

@@ -34,7 +34,7 @@ FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in room
 ONLY_IN = {
     "ray": ["distributed/"],
     "torch": ["model/", "training/", "distributed/"],
-    "numba": ["model/"],
+    "numba": ["model/", "statistics/rank_sums.py"],
     "llvmlite": ["model/"],
     "triton": ["model/scan/triton_"],
     "safetensors": ["model/"],

@@ -69,6 +69,9 @@ def test_addresses_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert resolve_tracking_uri(None, Path("results")) == f"sqlite:///{tmp_path}/results/mlflow.db"
     assert resolve_tracking_uri("sqlite:///here.db?timeout=9", tmp_path) == f"sqlite:///{tmp_path}/here.db?timeout=9"
     assert resolve_tracking_uri("http://host:5000", tmp_path) == "http://host:5000"
+    for uri in ("postgresql://me@host/db", "postgres://me@host/db", "postgresql+psycopg2://me@host/db"):
+        assert resolve_tracking_uri(uri, tmp_path) == "postgresql+psycopg2://me@host/db"
+    assert resolve_tracking_uri("postgresql+psycopg://me@host/db", tmp_path) == "postgresql+psycopg://me@host/db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://from-environment:5000")
     assert resolve_tracking_uri(None, tmp_path) == "http://from-environment:5000"
     assert resolve_tracking_uri("http://given:5000", tmp_path) == "http://given:5000"

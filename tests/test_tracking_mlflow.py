@@ -4,6 +4,7 @@ import math
 import multiprocessing
 import pickle
 import sqlite3
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -279,6 +280,12 @@ def test_an_absent_server_is_named_in_seconds_without_its_password() -> None:
         fetch_trials("http://user:secret@127.0.0.1:9", "x")
     assert "secret" not in str(error.value)
     assert time.monotonic() - started < 60, "MLflow's own attempts take minutes"
+
+
+def test_a_store_whose_driver_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    with pytest.raises(TrackingError, match=r"mysql\+pymysql://\*\*\*@/db: its driver is not installed \(pymysql\)"):
+        prepare("mysql+pymysql://me:secret@/db")
 
 
 def test_a_locked_database_is_tried_again_a_bounded_number_of_times(monkeypatch: pytest.MonkeyPatch) -> None:

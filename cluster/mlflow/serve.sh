@@ -47,8 +47,9 @@ flask_key=$(secret flask_key)
 export PGPASSWORD=$postgres_password MLFLOW_AUTH_ADMIN_PASSWORD=$admin_password MLFLOW_FLASK_SERVER_SECRET_KEY=$flask_key
 if [ -e "$SECRETS/aws_credentials" ]; then export AWS_SHARED_CREDENTIALS_FILE=$SECRETS/aws_credentials; fi
 
-# No password in any of these addresses: libpq takes it from PGPASSWORD, and command lines are public on a machine.
-database=postgresql://$PGUSER@$PGHOST:$PGPORT/$PGDATABASE
+# An address that says nothing: libpq takes all of it from PGHOST (a socket's folder, too) and its like, and the
+# password from PGPASSWORD. Command lines are public on a machine.
+database=postgresql+psycopg2://   # SQLAlchemy 2.1 would look for psycopg 3
 MLFLOW_AUTH_CONFIG_PATH=$(mktemp)
 export MLFLOW_AUTH_CONFIG_PATH
 cat >"$MLFLOW_AUTH_CONFIG_PATH" <<INI

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError, OperationalError
 
 from prism_ray.errors import ConfigError, Fault, SearchDatabaseError
-from prism_ray.tracking import redact
+from prism_ray.tracking import redact, with_driver
 
 _LOCK_WAIT_S = 5
 """How long one call waits for another process's lock; then it is made again, so that the wait is bounded and said."""
@@ -102,7 +102,7 @@ def patiently(call: Callable[[], T], shown: str, is_passing: Callable[[Exception
 def _database(url: str) -> BaseStorage:
     shown = redact(url)
     try:
-        inner = patiently(lambda: RDBStorage(url, engine_kwargs=_options(url)), shown, _is_locked)
+        inner = patiently(lambda: RDBStorage(with_driver(url), engine_kwargs=_options(url)), shown, _is_locked)
     except NoSuchModuleError:
         raise ConfigError(
             f"{shown}: is no database that can be used; use postgresql+psycopg2://... or sqlite:////ABSOLUTE/PATH.db"

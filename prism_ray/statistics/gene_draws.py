@@ -18,7 +18,7 @@ Whole = NDArray[np.int64]
 
 _GENES_AT_ONCE = 500
 _RANKED_AT_ONCE = 64
-"""Draws that are ranked at once: their counts and those of a few thousand genes fit a core's cache."""
+"""Draws that are ranked at once: their counts and weights of a few thousand genes fit a core's cache."""
 _LEAST_LEFT = 1e-3
 """Part of a sum of squares that must be left around its mean: below that its digits are lost, and the draw is computed
 gene by gene."""
@@ -83,58 +83,43 @@ def _centred(values: Floats) -> Floats:
 
 def _spearman(predictions: Floats, label: Floats, counts: Floats) -> Floats:
     """By ranks within each draw, equal values sharing the mean of theirs; in whole numbers, so with no rounding."""
+    from prism_ray.statistics.rank_sums import rank_sums  # brings numba's compiler, for this metric alone
+
     found = np.full((len(counts), len(predictions)), np.nan)
     if not np.isfinite(label).all():
         return found
-    by_label = _Order(label)
-    orders = [(run, _Order(row)) for run, row in enumerate(predictions) if np.isfinite(row).all()]
+    by_label = _order(label)
+    by_run = [(run, *_order(row)) for run, row in enumerate(predictions) if np.isfinite(row).all()]
     for start in range(0, len(counts), _RANKED_AT_ONCE):
-        drawn = counts[start : start + _RANKED_AT_ONCE].astype(np.int64)
-        alike = by_label.sums(drawn)
-        spread_each, spread_y = _spread(drawn), _spread(alike)
+        drawn = np.ascontiguousarray(counts[start : start + _RANKED_AT_ONCE].T)
+        spread_each, around = _spread(drawn), np.empty_like(drawn)
+        genes, starts = by_label
+        alike = np.add.reduceat(drawn[genes], starts[:-1], axis=0)
         # Twice the rank, less its mean: with the label's around 0, the prediction's need not be.
-        around = 2 * np.cumsum(alike, axis=1) - alike - drawn.sum(axis=1, keepdims=True)
-        weighted = drawn * around[:, by_label.group]
-        for run, order in orders:
-            alike, weights = order.sums(drawn), order.sums(weighted)
-            products = 2 * np.einsum("kg,kg->k", weights, np.cumsum(alike, axis=1))
-            products -= np.einsum("kg,kg->k", weights, alike)
-            spread_x = spread_each if order.has_no_ties else _spread(alike)
+        around[genes] = np.repeat(2 * np.cumsum(alike, axis=0) - alike - drawn.sum(axis=0), np.diff(starts), axis=0)
+        root_y, weights = np.sqrt(_spread(alike)), drawn * around
+        for run, genes, starts in by_run:
+            products, ties = rank_sums(genes, starts, drawn, weights)
             with np.errstate(invalid="ignore", divide="ignore"):
-                root = np.sqrt(spread_x) * np.sqrt(spread_y)
+                root = np.sqrt(spread_each - ties / 3) * root_y
                 found[start : start + _RANKED_AT_ONCE, run] = np.where(root > 0, products / root, np.nan)
     return np.asarray(np.clip(found, -1.0, 1.0))
 
 
-class _Order:
-    """Genes in the order of a value, those of an equal one as a group of G groups.
-
-    Attributes:
-        group: (N,) number of each gene's group, by ascending value.
-        has_no_ties: whether each gene is a group of its own.
-    """
-
-    def __init__(self, values: Floats) -> None:
-        self._genes = np.argsort(values, kind="stable")
-        ordered = values[self._genes]
-        is_new = np.concatenate([[True], ordered[1:] > ordered[:-1]])
-        self._starts = np.flatnonzero(is_new)
-        self.has_no_ties = len(self._starts) == len(values)
-        self.group = np.empty(len(values), dtype=np.int64)
-        self.group[self._genes] = np.cumsum(is_new) - 1
-
-    def sums(self, table: Whole) -> Whole:
-        """(K, G) sums over each group of the columns of a table (K, N)."""
-        columns = np.take(table, self._genes, axis=1)
-        return columns if self.has_no_ties else np.asarray(np.add.reduceat(columns, self._starts, axis=1))
+def _order(values: Floats) -> tuple[Whole, Whole]:
+    """(N,) genes by ascending value, and (G + 1,) where each group of equal values starts among them, and N."""
+    genes = np.argsort(values, kind="stable")
+    ordered = values[genes]
+    is_new = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])
+    return genes, np.flatnonzero(is_new)
 
 
-def _spread(alike: Whole) -> Floats:
-    """(K,) four times the sum of squares of a draw's ranks around their mean, of the numbers (K, G) of equal ones.
+def _spread(alike: Floats) -> Floats:
+    """(K,) four times the sum of squares of a draw's ranks around their mean, of the numbers (G, K) of equal ones.
 
     That of n different ranks, less what each tie takes away.
     """
-    return np.asarray((alike.sum(axis=1) ** 3 - (alike * alike * alike).sum(axis=1)) / 3)
+    return np.asarray((alike.sum(axis=0) ** 3 - (alike * alike * alike).sum(axis=0)) / 3)
 
 
 _LOSSES: dict[str, Callable[[Floats], Floats]] = {"mse": np.square, "mae": np.abs}

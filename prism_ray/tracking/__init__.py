@@ -15,6 +15,7 @@ from prism_ray.tracking.addresses import (
     redact,
     resolve_tracking_uri,
     with_credentials,
+    with_driver,
 )
 from prism_ray.tracking.headers import (
     CLAIMS_CHANGED_TAG,
@@ -94,6 +95,7 @@ __all__ = [
     "system_metrics",
     "wait_for_deliveries",
     "with_credentials",
+    "with_driver",
 ]
 
 

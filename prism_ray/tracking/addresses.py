@@ -36,7 +36,7 @@ def resolve_tracking_uri(given: str | None, workspace: Path) -> str:
 
 
 def absolute(uri: str) -> str:
-    """`uri`, a SQLite file's relative path made absolute.
+    """`uri`, a SQLite file's relative path made absolute, and PostgreSQL's driver named.
 
     Raises:
         TrackingError: a folder (MLflow refuses file stores), an SQLite database in memory, or text without a scheme.
@@ -50,7 +50,7 @@ def absolute(uri: str) -> str:
         )
         raise TrackingError(str(fault), [fault])
     if scheme != "sqlite":
-        return uri
+        return with_driver(uri)
     path, _, query = uri.removeprefix(_SQLITE).partition("?")
     if not uri.startswith(_SQLITE) or path in ("", ":memory:"):
         fault = Fault(
@@ -60,6 +60,14 @@ def absolute(uri: str) -> str:
         )
         raise TrackingError(str(fault), [fault])
     return _SQLITE + Path(path).expanduser().resolve().as_posix() + (f"?{query}" if query else "")
+
+
+def with_driver(uri: str) -> str:
+    """An address of PostgreSQL that names no driver with psycopg2, which is installed; any other as it is.
+
+    SQLAlchemy takes psycopg2 by itself before its version 2.1, and looks for psycopg 3 since.
+    """
+    return re.sub("^postgres(ql)?://", "postgresql+psycopg2://", uri)
 
 
 def database_file(uri: str) -> Path | None:
@@ -101,8 +109,8 @@ def with_credentials(shown: str, given: str | None) -> str:
     if not is_redacted(shown):
         return absolute(shown)
     found = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if redact(found) == shown:
-        return found
+    if redact(with_driver(found)) == with_driver(shown):
+        return absolute(found)
     fault = Fault(
         f"tracking store {shown}",
         "needs a user and a password, which are kept in no file",

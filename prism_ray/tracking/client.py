@@ -93,12 +93,22 @@ def naming_the_store(uri: str) -> Iterator[None]:
         yield
     except TRACKER_FAULTS as problem:
         away = isinstance(problem, OSError)
-        fault = Fault(
-            f"tracking store {redact(uri)}",
-            ("cannot be reached" if away else "refused") + f" ({describe(problem)})",
-            "start the server or correct --tracking-uri" if away else "",
-        )
+        said = ("cannot be reached" if away else "refused") + f" ({describe(problem)})"
+        fault = Fault(f"tracking store {redact(uri)}", said, _fix(problem))
         raise TrackingError(str(fault), [fault]) from problem
+    except ModuleNotFoundError as problem:  # of a database's driver, at the first connection
+        fix = "pip install prism-ray[postgresql], or track to a server over http"
+        fault = Fault(f"tracking store {redact(uri)}", f"its driver is not installed ({problem.name})", fix)
+        raise TrackingError(str(fault), [fault]) from problem
+
+
+def _fix(problem: Exception) -> str:
+    if isinstance(problem, OSError):
+        return "start the server or correct --tracking-uri"
+    # MLflow keeps the status of an answer that is no JSON in its text alone.
+    if "error code 401" in str(problem):
+        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write ~/.mlflow/credentials"
+    return ""
 
 
 def describe(problem: Exception) -> str:

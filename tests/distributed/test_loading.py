@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 
 import prism_ray.store
 from prism_ray.config import RunConfig
+from prism_ray.distributed import ingest
 from prism_ray.distributed import loading as loading_module
 from prism_ray.distributed.capacity import check_resources
 from prism_ray.distributed.in_process import InProcessBackend
@@ -38,6 +39,7 @@ from prism_ray.distributed.single import RunSettings, train_config
 from prism_ray.distributed.streaming import held_bytes, most_batches
 from prism_ray.distributed.study_run import run_study
 from prism_ray.errors import InputError, StoreError
+from prism_ray.store import GeneArrays, Store
 from prism_ray.study.designs import expand
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_trials
@@ -118,6 +120,20 @@ def test_a_long_window_is_alone_in_its_task() -> None:
         assert not any(fits[batches + 1 :])
 
 
+def test_a_node_decodes_a_projection_by_all_its_cpus(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    load = Store.load
+
+    def noted(self: Store, *args: Any, **options: Any) -> GeneArrays:
+        asked.append(options["n_threads"])
+        return load(self, *args, **options)
+
+    monkeypatch.setattr(Store, "load", noted)
+    monkeypatch.setattr(ingest, "local_cpus", lambda: 3)
+    assert len(ingest.read_projection(store, run_config().data)) == 280
+    assert asked == [3]
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 class TestOnACluster:
@@ -127,6 +143,10 @@ class TestOnACluster:
         with loading_cluster(request_of(store, asked="stream"), TrialResources(), address=None) as opened:
             loading = opened.loading
             assert (opened.n_concurrent, loading.name, loading.reader_cpus) == (1, "stream", 1.0)
+            # Its own CPU, and the trial's while that waits.
+            assert loading.reader_threads == 2
+            # No more than the node has.
+            assert stream_loading(request_of(store), TrialResources(cpus_per_worker=4), 1).reader_threads == 2
         with loading_cluster(request_of(store), TrialResources(), address=None) as opened:
             assert (opened.n_concurrent, opened.loading.name) == (2, "cache")
         assert check_resources(TrialResources()) == 2

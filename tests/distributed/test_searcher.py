@@ -501,6 +501,7 @@ def test_storage_by_url(tmp_path: Path) -> None:
     [
         ("nothing://host/name", "nothing://host/name: is no database that can be used; use postgresql"),
         ("mysql+pymysql://someone:secret@host/name", "its driver is not installed"),
+        ("postgresql://someone:secret@127.0.0.1:9/name", "cannot be opened .*onnection refused"),
         ("sqlite:////no/such/folder/search.db", "cannot be opened .*unable to open database file"),
     ],
 )

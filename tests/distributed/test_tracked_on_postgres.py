@@ -1,9 +1,17 @@
-"""A study on a group's tracking server: PostgreSQL and S3 behind it, artifacts by its proxy, read over REST."""
+"""A study on a group's tracking server, as cluster/mlflow/serve.sh starts it, read over REST.
+
+Behind it PostgreSQL and S3; a password for everybody, and artifacts by its proxy.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +24,9 @@ import prism_ray.store
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.study_run import run_study
+from prism_ray.errors import TrackingError
 from prism_ray.report.build import write_report
+from tests.conftest import REPOSITORY
 from tests.distributed.conftest import Told, study_records, tiny_study
 from tests.mlflow_server import (
     artifact,
@@ -24,16 +34,16 @@ from tests.mlflow_server import (
     free_port,
     history_of,
     metrics_of,
-    mlflow_server,
     params_of,
     runs_of,
+    served,
     tags_of,
 )
-from tests.postgres import PostgresServer
+from tests.postgres import ROLE, PostgresServer
 from tests.s3 import s3_server
 
 BUCKET = "mlflow"
-PLACE = f"s3://{BUCKET}/runs"
+PASSWORD = "0123456789abcdef" * 2
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
@@ -53,16 +63,49 @@ def bucket_of(keys: dict[str, str]) -> Iterator[Any]:
     client.close()
 
 
-def test_a_study_on_a_server_with_postgresql(postgres: PostgresServer, simulated_store: Path, tmp_path: Path) -> None:
+@contextmanager
+def group_server(
+    postgres: PostgresServer, folder: Path, port: int, keys: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The server of a group, on a new database; the keys of the bucket are its alone."""
+    postgres.new_database("tracking")
+    secrets = folder / "secrets"
+    secrets.mkdir(mode=0o700)
+    for name in ("postgres_password", "admin_password", "flask_key"):
+        (secrets / name).write_text(PASSWORD)
+    site = {"PGHOST": str(postgres.folder), "PGUSER": ROLE, "PGDATABASE": "tracking", "SECRETS": str(secrets)}
+    site |= {"ARTIFACTS": f"s3://{BUCKET}/runs", "PORT": str(port), "WORKERS": "1"}
+    site["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with served(["bash", str(REPOSITORY / "cluster/mlflow/serve.sh")], folder, port, **site, **keys) as process:
+        yield process
+
+
+def refusal(server: str, **headers: str) -> int:
+    """Status with which the server refuses a request with these headers."""
+    url = f"{server}/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default"
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            urllib.request.Request(url, headers=headers), timeout=60
+        )
+    return refused.value.code
+
+
+def test_a_study_on_the_server_of_a_group(
+    postgres: PostgresServer, simulated_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = tiny_study(tmp_path, seeds=[2])
     port = free_port()
     server = f"http://127.0.0.1:{port}"
     settings = StudySettings(
         simulated_store, tmp_path / "results", server, command="prism-ray run tiny", backend=InProcessBackend()
     )
-    database = postgres.new_database("tracking")
-    # The keys of the bucket are the server's alone.
-    with s3_server() as keys, bucket_of(keys) as bucket, mlflow_server(tmp_path, port, database, PLACE, **keys):
+    with s3_server() as keys, bucket_of(keys) as bucket, group_server(postgres, tmp_path, port, keys):
+        assert (refusal(server), refusal(server, Host="elsewhere.example")) == (401, 403)
+        with pytest.raises(TrackingError, match="MLFLOW_TRACKING_USERNAME"):
+            run_study(study, settings, Told())
+        assert not (tmp_path / "results").exists()
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
         assert run_study(study, settings, Told()).exit_code == 0
         # All of it is found, and nothing is done twice.
         assert run_study(study, settings, Told()).n_found == 2
