@@ -226,8 +226,15 @@ def test_a_token_that_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_a_server_that_ends_at_its_start_takes_the_other_with_it(tmp_path: Path) -> None:
     other = LocalCluster.at(tmp_path)
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("python", "ray"):
+        (commands / name).symlink_to(Path(sys.executable).parent / name)
+    # MLflow is ended before it has come up: what comes up there takes long, and this does not.
+    (commands / "mlflow").write_text("#!/bin/sh\nexec sleep 600\n")
+    (commands / "mlflow").chmod(0o755)
     try:
-        refused = other.script("start", OBJECT_STORE_BYTES="1")
+        refused = other.script("start", BIN=str(commands), OBJECT_STORE_BYTES="1")
         assert refused.returncode == 2
         assert "ray ended at its start" in refused.stderr
         assert "mlflow: stopped" in refused.stdout
