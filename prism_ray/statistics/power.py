@@ -123,8 +123,10 @@ def _noncentrality(t: float, freedom: int, tail: float) -> float:
 
     def missing(shift: float) -> float:
         below = float(stats.nct.cdf(t, freedom, shift))
-        # SciPy underflows to nan far above `t`, where the probability is 0 to every digit that counts.
-        return (0.0 if math.isnan(below) else below) - tail
+        if math.isnan(below):
+            # SciPy underflows to it far from `t`, where the probability is 0 or 1 to every digit that counts.
+            below = float(shift < t)
+        return below - tail
 
     return float(optimize.brentq(missing, *_bracket(missing, t), xtol=1e-10))
 
