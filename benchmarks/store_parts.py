@@ -24,7 +24,8 @@ from benchmarks.store import Row
 from benchmarks.store_data import CELL_TYPE, CHROMS, SIGNALS, make_catalog, make_genome
 from prism_ray.config import RunConfig
 from prism_ray.distributed.build import build_store
-from prism_ray.distributed.loading import Loading, stream_plan
+from prism_ray.distributed.loading import LoadingRequest, stream_loading, stream_plan
+from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.streaming import StreamSource
 from prism_ray.features.catalog import load_catalog
 from prism_ray.features.signals import open_signal
@@ -131,6 +132,7 @@ def arrow(folder: Path, sizes: Sizes) -> list[Row]:
 
 def streaming(folder: Path, sizes: Sizes) -> list[Row]:
     """Streaming in steady state from the large store, against pyarrow reading it from end to end."""
+    torch.set_num_threads(1)  # as a trial of one CPU
     store = prism_ray.store.open(folder / "large")
     n_genes = len(store.genes(CELL_TYPE))
     decoded = n_genes * sizes.large_bp * (4 * len(SIGNALS) + 1) / 2**30
@@ -217,7 +219,8 @@ def _config(window_bp: int, shuffle_genes: int, n_steps: int) -> RunConfig:
 
 def _stream_rate(store: Store, config: RunConfig) -> float:
     """Genes a second of the last two thirds of a run's steps, as tensors and without a model."""
-    plan = stream_plan(Loading("stream"), store, config, 1)
+    loading = stream_loading(LoadingRequest("stream", store, (config,)), TrialResources(), 1)
+    plan = stream_plan(loading, store, config, 1)
     n_steps = config.training.n_steps
     shares = StreamSource(plan).training_shares(plan.order, range(n_steps), 0, 1)
     started, n_genes = 0.0, 0

@@ -16,6 +16,7 @@ import prism_ray.store
 from prism_ray.config import DataConfig
 from prism_ray.distributed.projections import projection_key
 from prism_ray.errors import PrismRayError
+from prism_ray.machine import usable_cpus
 from prism_ray.store import GeneArrays, StorePlace
 from prism_ray.store.reading import bytes_read
 
@@ -24,9 +25,17 @@ CACHED_PROJECTIONS = 4
 
 
 def read_projection(store: StorePlace, data: DataConfig) -> GeneArrays:
-    """Genes of a run's cell type with just what the run reads, decoded in this process."""
+    """Genes of a run's cell type with just what the run reads, decoded in this process by all CPUs of its node.
+
+    Whoever trains there waits for them. By default a Ray worker without a CPU of its own would use one thread.
+    """
     return prism_ray.store.open(store).load(
-        data.window_bp, data.signals, data.cell_type, sequence=data.sequence, scalars=data.scalars
+        data.window_bp,
+        data.signals,
+        data.cell_type,
+        sequence=data.sequence,
+        scalars=data.scalars,
+        n_threads=usable_cpus(),
     )
 
 

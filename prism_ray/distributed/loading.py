@@ -28,7 +28,14 @@ from prism_ray.distributed.ingest import (
 from prism_ray.distributed.projections import gene_bytes, gene_chroms, projection_bytes, projection_key
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.runtime import local_object_store_room, ray_runtime, starts_local_cluster
-from prism_ray.distributed.streaming import StreamPlan, StreamSource, held_bytes, most_batches, piece_bytes
+from prism_ray.distributed.streaming import (
+    StreamPlan,
+    StreamSource,
+    fewest_piece_bytes,
+    held_bytes,
+    most_batches,
+    pieces_in_flight,
+)
 from prism_ray.errors import FaultList, InputError
 from prism_ray.machine import usable_cpus
 from prism_ray.store import Store
@@ -52,12 +59,13 @@ class Loading:
 
     Attributes:
         name: `cache`, `stream` or `process`.
-        reader_cpus, buffer_bytes: of the trial's stream; see `StreamPlan`.
+        reader_cpus, reader_threads, buffer_bytes: of the trial's stream; see `StreamPlan`.
         ledger: name of the actor that is told what a node reads; empty for none.
     """
 
     name: LoadingName = "cache"
     reader_cpus: float = float(READER_CPUS)
+    reader_threads: int = 1
     buffer_bytes: int = _MOST_BUFFER_BYTES
     ledger: str = ""
 
@@ -186,7 +194,16 @@ def stream_loading(request: LoadingRequest, each: TrialResources, n_trials: int)
     free = ray.cluster_resources().get("CPU", 0.0) - n_trials * each.n_workers * each.cpus_per_worker
     # Every trial's reader can always run: one that waits for another's CPU could wait for ever.
     cpus = min(float(READER_CPUS), math.floor(100 * free / n_trials) / 100)
-    return Loading("stream", max(0.01, cpus), min(_MOST_BUFFER_BYTES, room))
+    return Loading("stream", max(0.01, cpus), _reader_threads(each), min(_MOST_BUFFER_BYTES, room))
+
+
+def _reader_threads(each: TrialResources) -> int:
+    """Threads of a trial's reader: one, and one for each CPU of the trial, which has nothing to do while it waits.
+
+    A trial that has its genes takes its CPUs back: the reader stops where the object store is full.
+    """
+    n_cpus = int(smallest_of_nodes("CPU"))
+    return max(1, min(READER_CPUS + each.n_workers * each.cpus_per_worker, n_cpus))
 
 
 def window_faults(store: Store, configs: Iterable[RunConfig], memory_bytes: float) -> FaultList:
@@ -240,6 +257,7 @@ def stream_plan(loading: Loading, store: Store, config: RunConfig, n_workers: in
         n_workers=n_workers,
         n_steps=config.training.n_steps,
         reader_cpus=loading.reader_cpus,
+        reader_threads=loading.reader_threads,
         buffer_bytes=loading.buffer_bytes,
         ledger=loading.ledger,
     )
@@ -247,8 +265,8 @@ def stream_plan(loading: Loading, store: Store, config: RunConfig, n_workers: in
 
 def _fewest_buffer_bytes(request: LoadingRequest, n_workers: int) -> int:
     """Object store that a trial's pieces take where every worker holds one and waits for the next."""
-    largest = max(piece_bytes(config.data, config.training.batch_size, n_workers) for config in request.configs)
-    return largest * (2 * n_workers + 4)
+    largest = max(fewest_piece_bytes(config.data, config.training.batch_size, n_workers) for config in request.configs)
+    return largest * pieces_in_flight(n_workers)
 
 
 def _task_memory() -> float:

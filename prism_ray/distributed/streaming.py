@@ -39,9 +39,12 @@ from prism_ray.training.order import TrainingOrder
 from prism_ray.training.sources import GeneTable
 
 PIECE_BYTES = 16 << 20
-"""Size that a piece should reach: large against what Ray Data costs a block, small against a node's memory."""
-_TASK_BYTES = 2 << 30
-"""A task reads so many windows as reach this size: the next is read while one is given away, and few tasks start."""
+"""Size that a piece should reach even where there is little object store: a block costs Ray Data milliseconds."""
+_LARGE_PIECE_BYTES = 64 << 20
+"""Size that it reaches where there is enough; beyond, a window of usual length would have one piece or none ahead."""
+_TASK_BYTES = 8 << 30
+"""A task reads so many windows as reach this size: the next is read while one is given away, into memory used before,
+and few tasks start."""
 _WINDOW_BYTES = 256 << 20
 """A longer window has a task of its own: three windows of a task are in memory at once."""
 _N_MEMORIES = 3
@@ -67,6 +70,7 @@ class StreamPlan:
         n_workers: processes that share each batch.
         n_steps: of the run.
         reader_cpus: CPUs that Ray counts for the task that reads ahead.
+        reader_threads: threads of that task that decode at once.
         buffer_bytes: object store that may be filled with pieces that nobody has taken yet.
         ledger: name of the actor that is told what a node reads; empty for none.
     """
@@ -78,16 +82,22 @@ class StreamPlan:
     n_workers: int
     n_steps: int
     reader_cpus: float = 1.0
+    reader_threads: int = 1
     buffer_bytes: int = 256 << 20
     ledger: str = ""
 
     def pieces(self, window: range) -> Iterator[NDArray[np.int64]]:
         """Row numbers of each piece of one window's steps, in the order of the pipeline: worker after worker."""
-        n_steps = steps_a_piece(self.data, self.order.batch_size, self.n_workers)
+        n_steps = steps_a_piece(self.data, self.order.batch_size, self.n_workers, self._piece_bytes())
         for start in range(window.start, window.stop, n_steps):
             part = range(start, min(start + n_steps, window.stop))
             for rank in range(self.n_workers):
                 yield np.concatenate([self.order.share(step, rank, self.n_workers) for step in part])
+
+    def _piece_bytes(self) -> int:
+        """Size that a piece should reach: as large as is of use, and so many as are needed fit in the object store."""
+        fitting = self.buffer_bytes // pieces_in_flight(self.n_workers)
+        return max(PIECE_BYTES, min(_LARGE_PIECE_BYTES, fitting))
 
     def tasks(self, first_step: int) -> list[range]:
         """Steps of each task that reads, from `first_step` on: whole windows."""
@@ -118,14 +128,20 @@ def _is_alone(window_bytes: int) -> bool:
     return window_bytes > _WINDOW_BYTES
 
 
-def steps_a_piece(data: DataConfig, batch_size: int, n_workers: int) -> int:
-    """Consecutive steps whose genes make one piece."""
-    return max(1, PIECE_BYTES * n_workers // (batch_size * gene_bytes(data)))
+def steps_a_piece(data: DataConfig, batch_size: int, n_workers: int, n_bytes: int) -> int:
+    """Consecutive steps whose genes make one piece of about `n_bytes`."""
+    return max(1, n_bytes * n_workers // (batch_size * gene_bytes(data)))
 
 
-def piece_bytes(data: DataConfig, batch_size: int, n_workers: int) -> int:
-    """Bytes of one piece: one worker's genes of its steps."""
-    return steps_a_piece(data, batch_size, n_workers) * (batch_size // n_workers) * gene_bytes(data)
+def fewest_piece_bytes(data: DataConfig, batch_size: int, n_workers: int) -> int:
+    """Bytes of one piece where there is little object store: one worker's genes of its steps."""
+    n_steps = steps_a_piece(data, batch_size, n_workers, PIECE_BYTES)
+    return n_steps * (batch_size // n_workers) * gene_bytes(data)
+
+
+def pieces_in_flight(n_workers: int) -> int:
+    """Pieces of a run that the object store must hold: every worker has one and waits for the next, others come."""
+    return 2 * n_workers + 4
 
 
 def steps_dataset(plan: StreamPlan, first_step: int) -> Any:
@@ -188,7 +204,7 @@ def _windows_read(plan: StreamPlan, steps: range) -> Generator[tuple[list[NDArra
     for window in plan.order.windows(steps):
         pieces = list(plan.pieces(window))
         spare = spares.popleft()
-        arrays = reader.load(np.concatenate(pieces), spare)
+        arrays = reader.load(np.concatenate(pieces), spare, plan.reader_threads)
         spares.append(spare if spare is not None and len(spare) >= len(arrays) else arrays)
         yield pieces, arrays
 
@@ -247,13 +263,22 @@ class StreamReader:
             window_bp=data.window_bp,
         )
 
-    def load(self, rows: NDArray[np.int64], spare: GeneArrays | None = None) -> GeneArrays:
-        """Arrays of genes by their row numbers, without scalars; `spare` as for `Store.load`."""
+    def load(
+        self, rows: NDArray[np.int64], spare: GeneArrays | None = None, n_threads: int | None = None
+    ) -> GeneArrays:
+        """Arrays of genes by their row numbers, without scalars; `spare` and `n_threads` as for `Store.load`."""
         data = self._data
         ids = self.genes.gene_id[rows].tolist()
         before = bytes_read()
         arrays = self._store.load(
-            data.window_bp, data.signals, data.cell_type, ids, sequence=data.sequence, scalars=(), spare=spare
+            data.window_bp,
+            data.signals,
+            data.cell_type,
+            ids,
+            sequence=data.sequence,
+            scalars=(),
+            spare=spare,
+            n_threads=n_threads,
         )
         told = tell_reads(self._ledger, bytes_read() - before)
         if told:
@@ -381,8 +406,11 @@ def _windows(table: Any, data: DataConfig, n_genes: int) -> tuple[NDArray[np.uin
 
 
 def _array(table: Any, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
-    buffer = table[name][0].as_buffer()
-    return np.frombuffer(buffer, dtype=dtype)
+    """View of the bytes of the one row; a scalar of the column would be a copy."""
+    (cell,) = table[name].chunks
+    _, offsets, values = cell.buffers()
+    start, end = np.frombuffer(offsets, dtype=np.int64)[cell.offset : cell.offset + 2].tolist()
+    return np.frombuffer(values[start:end], dtype=dtype)
 
 
 @contextmanager

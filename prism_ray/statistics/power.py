@@ -122,7 +122,9 @@ def _noncentrality(t: float, freedom: int, tail: float) -> float:
         return t * math.sqrt(float(stats.chi2.ppf(1 - tail if t > 0 else tail, freedom)) / freedom)
 
     def missing(shift: float) -> float:
-        return float(stats.nct.cdf(t, freedom, shift)) - tail
+        below = float(stats.nct.cdf(t, freedom, shift))
+        # SciPy underflows to nan far above `t`, where the probability is 0 to every digit that counts.
+        return (0.0 if math.isnan(below) else below) - tail
 
     return float(optimize.brentq(missing, *_bracket(missing, t), xtol=1e-10))
 

@@ -25,7 +25,7 @@ from prism_ray.store.projection import SCALARS, Projection, check_genes, check_p
 from prism_ray.store.rings import SEQUENCE, place_ring, rings_touched
 from prism_ray.store.schema import FileEntry, StoreDescription, read_description
 
-_READ_BYTES = 32 << 20
+_READ_BYTES = 16 << 20
 IDENTIFIERS = ("gene_id", "gene_name", "tss", "strand", "label")
 
 
@@ -138,6 +138,7 @@ class Store:
         sequence: bool = True,
         scalars: Literal["all"] | Sequence[str] = "all",
         spare: GeneArrays | None = None,
+        n_threads: int | None = None,
     ) -> GeneArrays:
         """Arrays of genes, cut to a window, for some signals. Reads only the columns that hold them.
 
@@ -150,6 +151,7 @@ class Store:
             scalars: `all`, or names in the order wanted; may be empty.
             spare: arrays of an earlier load that nobody needs any more: the answer takes their memory along the
                 windows where it has the right width and room for as many genes. Fresh memory is slow to write.
+            n_threads: row groups that are decoded at once; None for as many as Arrow would use in this process.
 
         Raises:
             ConfigError: everything asked for that the store has not.
@@ -160,13 +162,13 @@ class Store:
         table = self._gene_table(cell_type)
         rows = self._rows_asked(cell_type, genes)
         arrays = self._allocated(projection, table.iloc[rows], spare)
-        self._fill(arrays, projection, rows)
+        self._fill(arrays, projection, rows, n_threads or pa.cpu_count())
         return arrays
 
-    def _fill(self, arrays: GeneArrays, projection: Projection, rows: NDArray[np.int64]) -> None:
+    def _fill(self, arrays: GeneArrays, projection: Projection, rows: NDArray[np.int64], n_threads: int) -> None:
         """Read every wanted row group into its place, several at a time."""
         pieces = list(self._pieces(projection, rows))
-        n_threads = min(pa.cpu_count(), len(pieces))
+        n_threads = min(n_threads, len(pieces))
         if n_threads < 2:
             for piece in pieces:
                 self._fill_piece(arrays, projection, piece)

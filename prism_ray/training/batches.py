@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from prism_ray.store import GeneArrays
 
 # Row by base code (A C G T N): N, the last, is all zeros.
 _ONE_HOT = torch.cat([torch.eye(4), torch.zeros(1, 4)])
+# Its rows as one element of 16 bytes each.
+_ONE_HOT_ROWS = _ONE_HOT.view(torch.complex128).reshape(5)
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ def make_batch(arrays: GeneArrays, device: torch.device) -> Batch:
     sequence = signals = scalars = None
     if arrays.sequence is not None:
         codes = torch.from_numpy(arrays.sequence).to(device)
-        # Two to three times as fast as indexing the table, which needs 64-bit codes.
-        sequence = F.embedding(codes.int(), _ONE_HOT.to(device))  # (B, L, 4)
+        # An element a base is copied in a third of the time that a row of four takes.
+        rows = _ONE_HOT_ROWS.to(device).index_select(0, codes.reshape(-1).int())
+        sequence = rows.view(torch.float32).reshape(*codes.shape, 4)  # (B, L, 4)
     if arrays.signals.shape[2]:
         signals = torch.from_numpy(arrays.signals).to(device)  # (B, L, S)
     if arrays.scalars.shape[1]:

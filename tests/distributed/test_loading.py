@@ -19,8 +19,10 @@ from mlflow.tracking import MlflowClient
 
 import prism_ray.store
 from prism_ray.config import RunConfig
+from prism_ray.distributed import ingest
 from prism_ray.distributed import loading as loading_module
 from prism_ray.distributed.capacity import check_resources
+from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.ingest import node_cache
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.loading import (
@@ -37,6 +39,7 @@ from prism_ray.distributed.single import RunSettings, train_config
 from prism_ray.distributed.streaming import held_bytes, most_batches
 from prism_ray.distributed.study_run import run_study
 from prism_ray.errors import InputError, StoreError
+from prism_ray.store import GeneArrays, Store
 from prism_ray.study.designs import expand
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_trials
@@ -117,6 +120,20 @@ def test_a_long_window_is_alone_in_its_task() -> None:
         assert not any(fits[batches + 1 :])
 
 
+def test_a_node_decodes_a_projection_by_all_its_cpus(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    load = Store.load
+
+    def noted(self: Store, *args: Any, **options: Any) -> GeneArrays:
+        asked.append(options["n_threads"])
+        return load(self, *args, **options)
+
+    monkeypatch.setattr(Store, "load", noted)
+    monkeypatch.setattr(ingest, "local_cpus", lambda: 3)
+    assert len(ingest.read_projection(store, run_config().data)) == 280
+    assert asked == [3]
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 class TestOnACluster:
@@ -126,6 +143,10 @@ class TestOnACluster:
         with loading_cluster(request_of(store, asked="stream"), TrialResources(), address=None) as opened:
             loading = opened.loading
             assert (opened.n_concurrent, loading.name, loading.reader_cpus) == (1, "stream", 1.0)
+            # Its own CPU, and the trial's while that waits.
+            assert loading.reader_threads == 2
+            # No more than the node has.
+            assert stream_loading(request_of(store), TrialResources(cpus_per_worker=4), 1).reader_threads == 2
         with loading_cluster(request_of(store), TrialResources(), address=None) as opened:
             assert (opened.n_concurrent, opened.loading.name) == (2, "cache")
         assert check_resources(TrialResources()) == 2
@@ -156,7 +177,9 @@ class TestOnACluster:
         self, make_study: MakeStudy, settings: StudySettings
     ) -> None:
         study = make_study(seeds=[2])
-        assert run_study(study, settings, Told()).failures == {}
+        # In this process trials have as many threads as on Ray, which decides the order of sums.
+        cached = dataclasses.replace(settings, backend=InProcessBackend())
+        assert run_study(study, cached, Told()).failures == {}
         streamed = dataclasses.replace(settings, storage=settings.storage / "streamed", loading="stream")
         assert run_study(study, streamed, Told()).failures == {}
         first, second = _records(study, settings), _records(study, streamed)
@@ -259,8 +282,12 @@ def test_two_nodes_and_two_workers(tmp_path: Path) -> None:
     # A run of two workers that stream is the run of one.
     assert said["together"] == pytest.approx(said["alone"], rel=1e-3)
     assert said["resumed_from"] == 6
-    assert said["damage"].startswith(f"trial t (t, seed 2): StreamError: {said['damaged_file']}: cannot be read (")
+    # Both workers fail by the same damage, which the command says once and in a line.
+    assert said["damaged_code"] == 1
+    (line,) = [line for line in said["damage"].splitlines() if line.startswith("prism-ray train:")]
+    assert f"(t, seed 2): StreamError: {said['damaged_file']}: cannot be read (" in line
     assert "Traceback" not in said["damage"]
+    assert {"result.json", "ray_train"}.isdisjoint(said["damaged_left"])
     # Ray was told of a GPU on one of the nodes: PyTorch finds it only where there is one.
     expected = "counts 1 GPUs, and there is no CUDA on it: PyTorch "
     assert [expected in fault for fault in said["gpu_faults"]] == [True] * (not torch.cuda.is_available())

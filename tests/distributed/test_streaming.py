@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import ray
 import ray.data
@@ -17,9 +18,9 @@ from hypothesis import strategies as st
 from prism_ray.distributed import streaming
 from prism_ray.distributed.ingest import shared_projection
 from prism_ray.distributed.projections import gene_bytes
-from prism_ray.distributed.streaming import StreamError, StreamSource, piece_bytes
+from prism_ray.distributed.streaming import StreamError, StreamSource, fewest_piece_bytes, pieces_in_flight
 from prism_ray.errors import StoreError
-from prism_ray.store import GeneArrays
+from prism_ray.store import GeneArrays, Store
 from prism_ray.training.loop import train
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import MemorySource
@@ -146,9 +147,46 @@ class TestWithoutRay:
 
     def test_a_piece_has_whole_steps(self, store: Path) -> None:
         data = run_config().data
-        assert piece_bytes(data, 8, 1) == 16 * gene_bytes(data)
-        assert piece_bytes(data, 8, 4) == 16 * gene_bytes(data)
-        assert piece_bytes(data, 64, 2) == 32 * gene_bytes(data)
+        assert fewest_piece_bytes(data, 8, 1) == 16 * gene_bytes(data)
+        assert fewest_piece_bytes(data, 8, 4) == 16 * gene_bytes(data)
+        assert fewest_piece_bytes(data, 64, 2) == 32 * gene_bytes(data)
+
+    @pytest.mark.parametrize("n_workers", [1, 2])
+    @pytest.mark.parametrize(("fitting", "n_genes"), [(0, 16), (16, 16), (24, 24), (40, 40), (60, 40)])
+    def test_pieces_are_as_large_as_fits_in_the_object_store(
+        self, store: Path, monkeypatch: pytest.MonkeyPatch, n_workers: int, fitting: int, n_genes: int
+    ) -> None:
+        each = gene_bytes(run_config().data)
+        monkeypatch.setattr(streaming, "_LARGE_PIECE_BYTES", 40 * each)
+        plan = plan_of(store, run_config(), n_workers)
+        plan = dataclasses.replace(plan, buffer_bytes=fitting * each * pieces_in_flight(n_workers))
+        assert len(next(plan.pieces(range(16)))) == n_genes
+
+    def test_a_piece_is_read_where_it_lies(self, store: Path) -> None:
+        plan = plan_of(store, run_config(20))
+        first, second = dealt(plan, 0)[0].tables[:2]
+        both = pa.concat_tables([first, second]).combine_chunks()
+        for number, table in enumerate((first, second)):
+            for name in ("rows", "sequence", "signals"):
+                column = both[name].slice(number, 1)
+                found = streaming._array(both.slice(number, 1), name, np.dtype(np.uint8))
+                assert found.tobytes() == table[name][0].as_py()
+                data = column.chunk(0).buffers()[2]
+                assert data.address <= found.ctypes.data < data.address + data.size
+
+    def test_a_window_is_read_by_the_threads_of_the_plan(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = []
+        load = Store.load
+
+        def noted(self: Store, *args: Any, **options: Any) -> GeneArrays:
+            asked.append(options["n_threads"])
+            return load(self, *args, **options)
+
+        plan = dataclasses.replace(plan_of(store, run_config(24)), reader_threads=3)
+        next(streaming._windows_read(plan, range(3)))  # the table of genes is there now
+        monkeypatch.setattr(Store, "load", noted)
+        assert len(list(streaming._windows_read(plan, range(9)))) == len(asked)
+        assert set(asked) == {3}
 
 
 class Killed(BaseException):

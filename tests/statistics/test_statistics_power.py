@@ -33,6 +33,16 @@ def test_the_interval_of_an_effect_inverts_the_noncentral_t(sample: list[float])
     assert (mirrored.low, mirrored.high) == (pytest.approx(-size.high, abs=1e-6), pytest.approx(-size.low, abs=1e-6))
 
 
+@pytest.mark.parametrize(("t", "n"), [(-2.08, 3), (-0.54, 6), (-4.5, 3), (-3.0, 2)])
+def test_where_the_noncentral_t_underflows_on_the_way_the_interval_is_found(t: float, n: int) -> None:
+    """SciPy gives nan at shifts of 9 and more beside t of -2 and 2 degrees of freedom."""
+    sample = np.linspace(-1, 1, n)
+    sample = sample / sample.std(ddof=1) + t / math.sqrt(n)
+    size = effect_size(sample)
+    assert stats.nct.cdf(t, n - 1, size.low * math.sqrt(n)) == pytest.approx(0.975, abs=1e-6)
+    assert stats.nct.cdf(t, n - 1, size.high * math.sqrt(n)) == pytest.approx(0.025, abs=1e-6)
+
+
 def test_an_effect_without_spread_or_pairs_has_no_size() -> None:
     for sample in ([], [1.0], [0.5, 0.5, 0.5]):
         size = effect_size(sample)

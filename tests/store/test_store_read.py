@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pickle
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 import prism_ray.store
 from prism_ray.errors import ConfigError
-from prism_ray.store import GeneArrays, Store
+from prism_ray.store import GeneArrays, Store, read
 from tests.store.factory import Partition, Recipe, make_store
 
 WINDOW_BP = 5000
@@ -288,14 +290,27 @@ def test_reading_needs_neither_ray_nor_torch() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.parametrize("n_threads", [1, 4])
-def test_threads_change_nothing(made: Made, n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from prism_ray.store import read
-
+@pytest.mark.parametrize(("asked", "of_arrow", "n_threads"), [(None, 1, 1), (None, 2, 2), (2, 1, 2), (1, 2, 1)])
+def test_as_many_threads_decode_as_asked_and_change_nothing(
+    made: Made, monkeypatch: pytest.MonkeyPatch, asked: int | None, of_arrow: int, n_threads: int
+) -> None:
     store = prism_ray.store.open(made.path)
     expected = store.load(3000, ["hic", "dnase"], "K562")
-    monkeypatch.setattr(read.pa, "cpu_count", lambda: n_threads)
-    found = store.load(3000, ["hic", "dnase"], "K562")
+    monkeypatch.setattr(read.pa, "cpu_count", lambda: of_arrow)
+    threads: set[int] = set()
+    together = threading.Barrier(n_threads)
+    whole = read.PartitionFile.read
+
+    def noted(*args: Any, **options: Any) -> Any:
+        # The first piece of each thread waits for those of the others; a thread alone waits for nobody.
+        if threading.get_ident() not in threads:
+            threads.add(threading.get_ident())
+            together.wait(timeout=60)
+        return whole(*args, **options)
+
+    monkeypatch.setattr(read.PartitionFile, "read", noted)
+    found = store.load(3000, ["hic", "dnase"], "K562", n_threads=asked)
+    assert len(threads) == n_threads
     np.testing.assert_array_equal(found.signals, expected.signals)
     np.testing.assert_array_equal(found.sequence, expected.sequence)
     np.testing.assert_array_equal(found.scalars, expected.scalars)
