@@ -129,7 +129,7 @@ def test_a_node_decodes_a_projection_by_all_its_cpus(store: Path, monkeypatch: p
         return load(self, *args, **options)
 
     monkeypatch.setattr(Store, "load", noted)
-    monkeypatch.setattr(ingest, "local_cpus", lambda: 3)
+    monkeypatch.setattr(ingest, "usable_cpus", lambda: 3)
     assert len(ingest.read_projection(store, run_config().data)) == 280
     assert asked == [3]
 
