@@ -1,6 +1,6 @@
 """How fast genes come out of raw files, out of a store, and into training: each ratio from one run, side by side.
 
-    python benchmarks/store.py              about nine minutes, four of them writing the data
+    python benchmarks/store.py              about seven minutes, half of them writing the data
     python benchmarks/store.py --quick      small sizes, two minutes: shows that it works, not how fast it is
     python benchmarks/store.py --json       the same as one JSON document
     python benchmarks/store.py --folder F   keep genome and stores in F, and use them again

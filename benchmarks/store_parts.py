@@ -139,7 +139,7 @@ def arrow(folder: Path, sizes: Sizes) -> list[Row]:
 
 
 def _fill(store: Path, window_bp: int, way: str) -> list[float]:
-    """Seconds of the first and the second go of one process."""
+    """Seconds of the first go of a process, and of those after it."""
     command = [sys.executable, "-m", "benchmarks.store_fill", str(store), str(window_bp), way]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return [float(seconds) for seconds in json.loads(done.stdout)]
