@@ -66,6 +66,11 @@ def runs_of(server: str, study: str) -> tuple[dict[str, Any], list[dict[str, Any
     return parent, children
 
 
+def new_user(server: str, name: str, password: str) -> None:
+    """A user of a server with passwords, who is no administrator; to be asked for by one."""
+    _ask(server, "users/create", username=name, password=password)
+
+
 def artifacts_of(server: str, run: dict[str, Any], folder: str = "") -> set[str]:
     """Paths of a run's artifacts in a folder."""
     query = f"run_id={run['info']['run_id']}&path={folder}"

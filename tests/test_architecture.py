@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # Lower floors may be imported by higher ones; rooms of one floor do not import each other.
 FLOORS = [
-    {"errors"},
+    {"errors", "machine"},
     {"documents"},
     {"metrics", "config", "splits"},
     {"features", "workload"},
@@ -136,6 +136,19 @@ def test_help_is_quick_and_loads_no_heavy_package() -> None:
     assert run.returncode == 0, run.stderr
     for command in ("simulate", "catalog", "build", "store", "train", "predict", "run", "report"):
         assert re.search(rf"^\s+{command}\b", run.stdout, re.MULTILINE), command
+
+
+def test_processes_that_read_load_no_pytorch_and_those_that_train_no_mlflow() -> None:
+    """Each process of a run on several workers would load them anew; of these processes one tracks."""
+    script = (
+        "import sys\n"
+        "import prism_ray.distributed.streaming, prism_ray.distributed.ingest\n"
+        "assert not {'torch', 'mlflow'} & set(sys.modules)\n"
+        "import prism_ray.distributed.train\n"
+        "assert 'mlflow' not in sys.modules\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 def test_help_takes_no_longer_than_python_with_pydantic_and_yaml() -> None:

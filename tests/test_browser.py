@@ -1,11 +1,18 @@
-"""MLflow's pages of a study as people see them: which arm won is said first, and curves are compared by arm."""
+"""`prism-ray ui` and MLflow's pages of a study: which arm won is said first, and curves are compared by arm.
+
+One server for all tests of this file, in the order that they stand in: the last one stops it.
+"""
 
 from __future__ import annotations
 
 import math
+import signal
+import subprocess
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import psutil
 import pytest
 
 from prism_ray.report.build import write_report
@@ -13,6 +20,7 @@ from prism_ray.tracking import MlflowTracker, fetch_study
 from prism_ray.tracking.views import ARMS_VIEW, SEEDS_VIEW, run_link, view_link
 from tests.browser import Browser, chromium
 from tests.conftest import REPOSITORY
+from tests.mlflow_server import runs_of
 from tests.tracking_support import STUDY, fresh_store, trial_header
 from tests.ui_process import started_ui
 
@@ -23,8 +31,23 @@ ANSWER = "Lowest mean test/mse: n2, 0.1860 over 3 runs; difference from n0 -0.08
 
 
 @dataclass(frozen=True)
+class Served:
+    """The process of `prism-ray ui`, the page that it printed, and the study's numbers in MLflow."""
+
+    process: subprocess.Popen[str]
+    page: str
+    experiment_id: str
+    run_id: str
+
+    @property
+    def server(self) -> str:
+        """Address, without a slash at its end."""
+        return self.page.partition("/#")[0]
+
+
+@dataclass(frozen=True)
 class Shown:
-    """The window, the page that `prism-ray ui` printed, and the study's numbers in MLflow."""
+    """A window on what is served, and the part of the printed page's address behind the server's."""
 
     browser: Browser
     page: str
@@ -33,8 +56,8 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
-    """A finished study of nine trials with curves, its report, and a browser on its store."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A finished study of nine trials with curves and its report."""
     folder = tmp_path_factory.mktemp("shown")
     uri = fresh_store(folder)
     tracker = MlflowTracker(uri)
@@ -51,10 +74,23 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     tracker.close_study(parent, "FINISHED", {})
     write_report(uri, COMPARED.name, folder / "report")
     study = fetch_study(uri, COMPARED.name)
-    with started_ui(folder, COMPARED.name) as (_, page):
-        server, _, rest = page.partition("/#")
-        with chromium(server) as browser:
-            yield Shown(browser, f"#{rest}", study.experiment_id, study.run_id)
+    with started_ui(folder, COMPARED.name) as (process, page):
+        yield Served(process, page, study.experiment_id, study.run_id)
+
+
+@pytest.fixture(scope="module")
+def shown(served: Served) -> Iterator[Shown]:
+    """A browser on the study's store."""
+    with chromium(served.server) as browser:
+        yield Shown(browser, served.page.removeprefix(f"{served.server}/"), served.experiment_id, served.run_id)
+
+
+def test_it_serves_the_workspace_on_loopback(served: Served) -> None:
+    assert served.page.startswith("http://127.0.0.1:")
+    assert len(runs_of(served.server, COMPARED.name)[1]) == 9
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(served.page, timeout=60) as answer:
+        assert b"<title>MLflow</title>" in answer.read()
 
 
 def test_the_experiment_says_first_which_arm_won_and_by_how_much(shown: Shown) -> None:
@@ -94,3 +130,12 @@ def test_the_report_is_among_the_artifacts(shown: Shown) -> None:
     browser.driver.switch_to.default_content()
     browser.keep(PICTURES / "report.png")
     assert {"report.md", "table.csv", "study.yaml"} <= set(browser.text().split())
+
+
+def test_ctrl_c_leaves_no_process(served: Served) -> None:
+    children = psutil.Process(served.process.pid).children(recursive=True)
+    assert children
+    served.process.send_signal(signal.SIGINT)
+    assert served.process.wait(60) == 0
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == []

@@ -17,7 +17,7 @@ HEADING = "## From Python"
 EXAMPLE = """\
 from prism_ray import api
 
-study = api.load_study("smoke", overrides={"training.n_steps": 40})  # a file, or a name under search_spaces/
+study = api.load_study("smoke", overrides={"training.n_steps": 20})  # a file, or a name under search_spaces/
 where = api.settings("demo/store", "results", backend=api.InProcessBackend())  # on Ray without the backend
 assert all(check.ok for check in api.check(study, where))
 print(api.plan(study, where).n_left, "trials are left to run")
@@ -44,12 +44,12 @@ def test_the_example_runs_and_says_what_it_replaced(
     study, where = names["study"], names["where"]
     trials = fetch_trials(where.tracking_uri, study.name)
     assert len(trials) == 4
-    assert set(trials["param/training.n_steps"]) == {40}
+    assert set(trials["param/training.n_steps"]) == {20}
     # What `--set` replaces, too: it is another experiment, and its runs say why.
     assert study.name.startswith("smoke-set-")
     client = MlflowClient(where.tracking_uri)
     for run in (*trials["run_id"], fetch_study(where.tracking_uri, study.name).run_id):
-        assert client.get_run(run).data.tags["prism.overrides"] == '{"training.n_steps": 40}'
+        assert client.get_run(run).data.tags["prism.overrides"] == '{"training.n_steps": 20}'
 
     short = api.report(study.name, out=tmp_path / "short", formats=("md",))
     assert (tmp_path / "short" / "report.md").exists()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +220,18 @@ def test_what_a_dead_process_left_is_delivered_by_another(uri: str, parent: str,
     trials = fetch_trials(uri, STUDY.name)
     assert trials["status"].tolist() == ["FINISHED"] * 2
     assert sorted(trials["val/mse"]) == [2.0, 22.0]
+
+
+def test_what_its_own_process_delivers_meanwhile_is_delivered(uri: str, parent: str, tmp_path: Path) -> None:
+    first, second = left_journals(uri, parent, tmp_path)
+
+    def found() -> Iterator[Path]:
+        yield first
+        second.unlink()
+        yield second
+
+    done = deliver_journals(found())
+    assert (done.n_delivered, dict(done.left)) == (2, {})
 
 
 def test_a_store_that_is_away_is_asked_once(

@@ -15,8 +15,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 import prism_ray.store
 from prism_ray.config import DataConfig
 from prism_ray.distributed.projections import projection_key
-from prism_ray.distributed.runtime import local_cpus
 from prism_ray.errors import PrismRayError
+from prism_ray.machine import usable_cpus
 from prism_ray.store import GeneArrays, StorePlace
 from prism_ray.store.reading import bytes_read
 
@@ -35,7 +35,7 @@ def read_projection(store: StorePlace, data: DataConfig) -> GeneArrays:
         data.cell_type,
         sequence=data.sequence,
         scalars=data.scalars,
-        n_threads=local_cpus(),
+        n_threads=usable_cpus(),
     )
 
 

@@ -27,7 +27,7 @@ from prism_ray.distributed.ingest import (
 )
 from prism_ray.distributed.projections import gene_bytes, gene_chroms, projection_bytes, projection_key
 from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.runtime import local_cpus, local_object_store_room, ray_runtime, starts_local_cluster
+from prism_ray.distributed.runtime import local_object_store_room, ray_runtime, starts_local_cluster
 from prism_ray.distributed.streaming import (
     StreamPlan,
     StreamSource,
@@ -37,6 +37,7 @@ from prism_ray.distributed.streaming import (
     pieces_in_flight,
 )
 from prism_ray.errors import FaultList, InputError
+from prism_ray.machine import usable_cpus
 from prism_ray.store import Store
 from prism_ray.training.order import TrainingOrder
 from prism_ray.training.sources import GeneSource, MemorySource
@@ -152,7 +153,7 @@ def loading_cluster(
     local = starts_local_cluster(address)
     needed = request.cache_bytes()
     name: LoadingName | None = None
-    n_local_cpus = n_cpus or local_cpus()
+    n_local_cpus = n_cpus or usable_cpus()
     if local:
         name = choose_loading(request.asked, needed, local_object_store_room())
         if name == "stream":

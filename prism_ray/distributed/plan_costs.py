@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.scale import scale_warnings
 from prism_ray.distributed.step_costs import Estimate, StepCosts, read_probes
 from prism_ray.distributed.workspace_trials import records_like
+from prism_ray.machine import usable_cpus
 from prism_ray.splits import Split
 from prism_ray.store import Store, StorePlace
 from prism_ray.study.spec import Study
@@ -264,7 +264,7 @@ class PlanCosts:
             return max(1, self._settings.max_concurrent), "as asked"
         if each.gpus_per_worker > 0:
             return max(1, trials_a_gpu(each)), "on one GPU" if trials_a_gpu(each) else "on the GPUs of one trial"
-        n_cpus = len(os.sched_getaffinity(0))
+        n_cpus = usable_cpus()
         return max(1, n_cpus // (each.n_workers * each.cpus_per_worker)), f"on the {n_cpus} CPUs of this machine"
 
     def _read_bytes(self, config: RunConfig) -> int:

@@ -17,6 +17,7 @@ import ray
 
 from prism_ray.distributed.jobs import job_env_vars
 from prism_ray.errors import Fault, InputError
+from prism_ray.machine import usable_cpus
 
 _GIB = 2**30
 _SPARE = 1.5
@@ -59,11 +60,6 @@ def local_object_store_room() -> int:
     return int(psutil.virtual_memory().available / 2 / _SPARE)
 
 
-def local_cpus() -> int:
-    """CPUs of this machine that a local cluster has by default."""
-    return len(os.sched_getaffinity(0))
-
-
 def starts_local_cluster(address: str | None) -> bool:
     """Whether `ray_runtime` would start a cluster of its own."""
     return not ray.is_initialized() and _target(address) is None
@@ -103,7 +99,7 @@ def ray_runtime(
         else:
             ray.init(
                 address="local",
-                num_cpus=n_cpus or local_cpus(),
+                num_cpus=n_cpus or usable_cpus(),
                 object_store_memory=local_object_store_bytes(object_store_bytes),
                 include_dashboard=dashboard,
                 runtime_env=environment,

@@ -176,8 +176,7 @@ def train_on_workers(task: TrialTask) -> TrialRecord:
             callbacks=[Pauses(task.retry, task.study_folder)],
             failure_config=ray.train.FailureConfig(max_failures=task.retry.retries),
         ),
-        datasets={_STEPS: _Pipeline(task)} if has_pipeline(task) else None,
-        dataset_config=_InTurn(),
+        **({"datasets": {_STEPS: _Pipeline(task)}, "dataset_config": _InTurn()} if has_pipeline(task) else {}),
     )
     try:
         trainer.fit()

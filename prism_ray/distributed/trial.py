@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import ray
 
 import prism_ray.store
+import prism_ray.tracking
 from prism_ray.config import RunConfig
 from prism_ray.distributed.attempts import Attempt, Ending, begin_attempt, deaths, died_text, end_own_attempt
 from prism_ray.distributed.claim import claim_trial
@@ -31,13 +32,11 @@ from prism_ray.tracking import (
     JOURNAL_NAME,
     OUTCOME_TAG,
     PRUNED,
-    MlflowTracker,
     NullTracker,
     Status,
     Tracker,
     TrialHeader,
     TrialLog,
-    system_metrics,
 )
 from prism_ray.training.checkpoint import CHECKPOINT_NAME, saved_step
 from prism_ray.training.loop import train
@@ -122,7 +121,10 @@ class TrialTask:
 
     def tracker(self) -> Tracker:
         """Tracker of the study, for use in any process; training does not wait for it."""
-        return NullTracker() if self.tracking_uri is None else MlflowTracker(self.tracking_uri, background=True)
+        if self.tracking_uri is None:
+            return NullTracker()
+        # MLflow comes in here: most processes of a run on several workers never track.
+        return prism_ray.tracking.MlflowTracker(self.tracking_uri, background=True)
 
 
 class TaskSource(Protocol):
@@ -323,7 +325,7 @@ def _tracked(task: TrialTask) -> Iterator[TrialLog]:
     status: Status = "FAILED"
     try:
         log.set_tags({_LOADING_TAG: task.loading.name})
-        with system_metrics(log):
+        with prism_ray.tracking.system_metrics(log):
             yield log
         status = "FINISHED"
     except (RunInterruptedError, RunStoppedError):

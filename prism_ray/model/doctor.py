@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
-import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +12,7 @@ import torch
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from prism_ray.machine import usable_cpus
 from prism_ray.model.scan import (
     KERNELS,
     DirectionWeights,
@@ -159,8 +158,7 @@ def _library(needed: Requirement) -> Library:
 
 def devices() -> tuple[Device, ...]:
     """The CPU, then every GPU that PyTorch sees."""
-    n_cpus = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    note = f"{torch.get_num_threads()} threads of {n_cpus} CPUs, {torch.backends.cpu.get_cpu_capability()}"
+    note = f"{torch.get_num_threads()} threads of {usable_cpus()} CPUs, {torch.backends.cpu.get_cpu_capability()}"
     found = [Device("cpu", platform.processor() or platform.machine(), None, note)]
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)

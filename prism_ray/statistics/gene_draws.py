@@ -6,15 +6,17 @@ the functions of `metrics.py` on the drawn genes but for the order in which numb
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prism_ray.machine import usable_cpus
 from prism_ray.metrics import METRICS
 
 Floats = NDArray[np.float64]
-Whole = NDArray[np.int64]
+Order = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 _GENES_AT_ONCE = 500
 _RANKED_AT_ONCE = 64
@@ -83,43 +85,43 @@ def _centred(values: Floats) -> Floats:
 
 def _spearman(predictions: Floats, label: Floats, counts: Floats) -> Floats:
     """By ranks within each draw, equal values sharing the mean of theirs; in whole numbers, so with no rounding."""
-    from prism_ray.statistics.rank_sums import rank_sums  # brings numba's compiler, for this metric alone
-
     found = np.full((len(counts), len(predictions)), np.nan)
     if not np.isfinite(label).all():
         return found
-    by_label = _order(label)
-    by_run = [(run, *_order(row)) for run, row in enumerate(predictions) if np.isfinite(row).all()]
-    for start in range(0, len(counts), _RANKED_AT_ONCE):
-        drawn = np.ascontiguousarray(counts[start : start + _RANKED_AT_ONCE].T)
-        spread_each, around = _spread(drawn), np.empty_like(drawn)
-        genes, starts = by_label
-        alike = np.add.reduceat(drawn[genes], starts[:-1], axis=0)
-        # Twice the rank, less its mean: with the label's around 0, the prediction's need not be.
-        around[genes] = np.repeat(2 * np.cumsum(alike, axis=0) - alike - drawn.sum(axis=0), np.diff(starts), axis=0)
-        root_y, weights = np.sqrt(_spread(alike)), drawn * around
-        for run, genes, starts in by_run:
-            products, ties = rank_sums(genes, starts, drawn, weights)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                root = np.sqrt(spread_each - ties / 3) * root_y
-                found[start : start + _RANKED_AT_ONCE, run] = np.where(root > 0, products / root, np.nan)
+    runs = [run for run, row in enumerate(predictions) if np.isfinite(row).all()]
+    # Threads: sorting, sums of NumPy and the compiled loop let each other run.
+    with ThreadPoolExecutor(usable_cpus()) as pool:
+        by_label, *by_run = pool.map(_order, [label, *predictions[runs]])
+        parts = pool.map(
+            lambda start: _ranked(by_label, by_run, counts[start : start + _RANKED_AT_ONCE]),
+            range(0, len(counts), _RANKED_AT_ONCE),
+        )
+        found[:, runs] = np.concatenate(list(parts))
     return np.asarray(np.clip(found, -1.0, 1.0))
 
 
-def _order(values: Floats) -> tuple[Whole, Whole]:
+def _ranked(by_label: Order, by_run: Sequence[Order], counts: Floats) -> Floats:
+    """(K, M) correlation of the ranks of each run with those of the label."""
+    from prism_ray.statistics.rank_sums import rank_sums, rank_weights  # bring numba's compiler, for this metric alone
+
+    found = np.empty((len(counts), len(by_run)))
+    drawn = np.ascontiguousarray(counts.T)
+    # With the label's ranks around 0, the prediction's need not be.
+    weights, spread, spread_y = rank_weights(*by_label, drawn)
+    for run, order in enumerate(by_run):
+        products, ties = rank_sums(*order, drawn, weights)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            root = np.sqrt(spread - ties / 3) * np.sqrt(spread_y)
+            found[:, run] = np.where(root > 0, products / root, np.nan)
+    return found
+
+
+def _order(values: Floats) -> Order:
     """(N,) genes by ascending value, and (G + 1,) where each group of equal values starts among them, and N."""
     genes = np.argsort(values, kind="stable")
     ordered = values[genes]
     is_new = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])
     return genes, np.flatnonzero(is_new)
-
-
-def _spread(alike: Floats) -> Floats:
-    """(K,) four times the sum of squares of a draw's ranks around their mean, of the numbers (G, K) of equal ones.
-
-    That of n different ranks, less what each tie takes away.
-    """
-    return np.asarray((alike.sum(axis=0) ** 3 - (alike * alike * alike).sum(axis=0)) / 3)
 
 
 _LOSSES: dict[str, Callable[[Floats], Floats]] = {"mse": np.square, "mae": np.abs}

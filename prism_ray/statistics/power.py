@@ -122,7 +122,11 @@ def _noncentrality(t: float, freedom: int, tail: float) -> float:
         return t * math.sqrt(float(stats.chi2.ppf(1 - tail if t > 0 else tail, freedom)) / freedom)
 
     def missing(shift: float) -> float:
-        return float(stats.nct.cdf(t, freedom, shift)) - tail
+        below = float(stats.nct.cdf(t, freedom, shift))
+        if math.isnan(below):
+            # SciPy underflows to it far from `t`, where the probability is 0 or 1 to every digit that counts.
+            below = float(shift < t)
+        return below - tail
 
     return float(optimize.brentq(missing, *_bracket(missing, t), xtol=1e-10))
 

@@ -15,6 +15,42 @@ Whole = NDArray[np.int64]
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def rank_weights(genes: Whole, starts: Whole, counts: Floats) -> tuple[Floats, Floats, Floats]:
+    """Ranks of one value within each draw, as weights for the sums over another one's.
+
+    Args:
+        genes, starts, counts: as for `rank_sums`.
+
+    Returns:
+        (N, K) twice a gene's rank around the mean of the draw's, times its copies; (K,) four times the sum of squares
+        of ranks around their mean if no genes were equal but copies of one, and (K,) with all that are equal.
+    """
+    n_genes, n_draws = counts.shape
+    number, copies, cubes = np.zeros(n_draws), np.zeros(n_draws), np.zeros(n_draws)
+    up_to, alike, around = np.zeros(n_draws), np.empty(n_draws), np.empty(n_draws)
+    weights = np.empty((n_genes, n_draws))
+    for gene in range(n_genes):
+        for draw in range(n_draws):
+            number[draw] += counts[gene, draw]
+            copies[draw] += counts[gene, draw] * counts[gene, draw] * counts[gene, draw]
+    for group in range(len(starts) - 1):
+        alike[:] = 0.0
+        for place in range(starts[group], starts[group + 1]):
+            for draw in range(n_draws):
+                alike[draw] += counts[genes[place], draw]
+        for draw in range(n_draws):
+            up_to[draw] += alike[draw]
+            cubes[draw] += alike[draw] * alike[draw] * alike[draw]
+            around[draw] = 2.0 * up_to[draw] - alike[draw] - number[draw]
+        for place in range(starts[group], starts[group + 1]):
+            for draw in range(n_draws):
+                weights[genes[place], draw] = counts[genes[place], draw] * around[draw]
+    # That of n different ranks, less what each tie takes away.
+    every = number * number * number
+    return weights, (every - copies) / 3.0, (every - cubes) / 3.0
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
 def rank_sums(genes: Whole, starts: Whole, counts: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Sum over a draw's genes of weight times rank, and what ties add to the sum of cubes of equal genes' numbers.
 

@@ -205,15 +205,20 @@ def _baseline_arm(entry: StudyEntry) -> str | None:
 
 
 def _baseline(draft: _Draft, smoke: SmokeEntry | None, overrides: Mapping[str, Any]) -> RunConfig | None:
-    """The settings that arms and proposals change; None where a patch on the defaults has a fault."""
+    """The settings that arms and proposals change; None where those of the file have a fault.
+
+    A patch with a fault is left out, so that arms are not told of what it would have changed.
+    """
     document, entry, faults = draft.document, draft.entry, draft.faults
     if draft.base is not None:
         return draft.base.at(is_small=smoke is not None).baseline
     config = apply_patch(RunConfig(), entry.baseline, in_document(document, ("baseline",)), faults)
     if smoke is not None:
-        config = apply_patch(config or RunConfig(), smoke.patch, in_document(document, ("smoke", "patch")), faults)
+        scaled = apply_patch(config or RunConfig(), smoke.patch, in_document(document, ("smoke", "patch")), faults)
+        config = scaled or config
     if overrides:
-        config = apply_patch(config or RunConfig(), overrides, lambda path: f"{OVERRIDES}.{path}", faults)
+        changed = apply_patch(config or RunConfig(), overrides, lambda path: f"{OVERRIDES}.{path}", faults)
+        config = changed or config
     return config
 
 

@@ -50,6 +50,7 @@ def deliver_journals(journals: Iterable[Path], tracking_uri: str | None = None) 
     A store that is away is asked once, however many journals are for it.
 
     Args:
+        journals: that were found; one that is gone by now was delivered by its trial's own process.
         tracking_uri: store to use instead; None for the one a journal names, with credentials of the environment.
     """
     n_delivered = 0
@@ -58,17 +59,19 @@ def deliver_journals(journals: Iterable[Path], tracking_uri: str | None = None) 
     for path in journals:
         try:
             uri = with_credentials(journal_place(path)[0], tracking_uri)
+            if uri not in problems:
+                problems[uri] = _problem_of(uri)
+            if problems[uri]:
+                left[path] = problems[uri]
+            elif replay(path, MlflowTracker(uri)):
+                n_delivered += 1
+            else:
+                left[path] = "the store does not take it: is it the one that the trial was tracked in?"
         except TrackingError as problem:
-            left[path] = str(problem)
-            continue
-        if uri not in problems:
-            problems[uri] = _problem_of(uri)
-        if problems[uri]:
-            left[path] = problems[uri]
-        elif replay(path, MlflowTracker(uri)):
-            n_delivered += 1
-        else:
-            left[path] = "the store does not take it: is it the one that the trial was tracked in?"
+            if path.exists():
+                left[path] = str(problem)
+            else:
+                n_delivered += 1  # meanwhile, by the process that wrote it
     return Delivered(n_delivered, left)
 
 

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from prism_ray.model import InputShape
 from prism_ray.store import GeneArrays
 from prism_ray.training.order import TrainingOrder
+
+if TYPE_CHECKING:
+    from prism_ray.model import InputShape
 
 
 class NamedGenes(Protocol):
@@ -66,6 +68,9 @@ class GeneTable:
     @property
     def inputs(self) -> InputShape:
         """Shape of the model's inputs."""
+        # With PyTorch, which processes that only read genes do not load.
+        from prism_ray.model import InputShape
+
         return InputShape(n_signals=len(self.signal_names), n_scalars=len(self.scalar_names), sequence=self.sequence)
 
 

@@ -161,6 +161,8 @@ def test_ctrl_c_in_the_middle_of_work(tmp_path: Path) -> None:
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests themselves run in the background of a shell, they ignore it, and so would the command.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.iterdir()):

@@ -1,4 +1,7 @@
-"""`prism-ray train`: one run by Ray Train gives the numbers of the plain loop, and says why it fails."""
+"""`prism-ray train`: one run by Ray Train gives the numbers of the plain loop.
+
+What it says of a run that fails is in tests/distributed/test_loading.py, what two workers give in test_backends.py.
+"""
 
 from __future__ import annotations
 
@@ -99,28 +102,6 @@ def test_one_worker_gives_exactly_the_numbers_of_the_loop(
     assert refused.out == ""
     assert f"{out}: holds the run {record.trial_id}, and these settings on these data are the run " in refused.err
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == times
-
-
-def test_a_run_that_fails_says_why_in_one_line(
-    ray_cluster: None,
-    config_file: Path,
-    simulated_store: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """And once, though both workers fail; what two give is in tests/distributed/test_study_run.py."""
-    config_file.write_text(CONFIG.replace("5.0e-3", "1.0e+30"))
-    out = tmp_path / "run"
-    assert main(command(config_file, simulated_store, out, "--workers", "2")) == 1
-    said = capsys.readouterr()
-    assert said.out == ""
-    lines = [line for line in said.err.splitlines() if line.startswith("prism-ray train:")]
-    assert len(lines) == 1
-    assert "(tiny, seed 2): TrainingError: the loss is" in lines[0]
-    assert "lower optimizer.learning_rate" in lines[0]
-    assert "Traceback" not in said.err
-    assert read_record(out) is None
-    assert not (out / "ray_train").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,16 @@
-"""`prism-ray ui`: the right store, loopback alone unless told, and nothing left after Ctrl-C."""
+"""`prism-ray ui`: the right store, and loopback alone unless told; what it serves is in tests/test_browser.py."""
 
 from __future__ import annotations
 
-import signal
 import socket
-import urllib.request
 from pathlib import Path
 
-import psutil
 import pytest
 
 from prism_ray.cli import main
 from prism_ray.errors import InputError
 from prism_ray.tracking.ui_server import Place, check_place
-from tests.mlflow_server import runs_of
-from tests.tracking_support import STUDY, fresh_store, track_study, trial_header
-from tests.ui_process import started_ui
+from tests.tracking_support import fresh_store
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
@@ -52,22 +47,3 @@ def test_a_workspace_without_a_store_is_refused(tmp_path: Path, capsys: pytest.C
     assert main(["ui", "--storage", str(tmp_path), "--port", "0"]) == 2
     assert "mlflow.db: does not exist; run a study first" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_it_serves_the_workspace_and_leaves_no_process(tmp_path: Path) -> None:
-    uri = fresh_store(tmp_path)
-    track_study(uri, STUDY, [(trial_header(), {"test/mse": 0.25}, "FINISHED")])
-    with started_ui(tmp_path, STUDY.name) as (process, page):
-        server = page.partition("/#")[0]
-        assert page.startswith("http://127.0.0.1:")
-        assert len(runs_of(server, STUDY.name)[1]) == 1
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(page, timeout=60) as answer:
-            assert b"<title>MLflow</title>" in answer.read()
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert children
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
-        _, alive = psutil.wait_procs(children, timeout=30)
-        assert alive == []

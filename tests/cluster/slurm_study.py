@@ -25,7 +25,7 @@ from prism_ray.distributed.workspace import write_whole
 from tests.distributed.conftest import Told
 from tests.distributed.killing import LONG, long_settings, long_study
 
-N_STEPS = 1500
+N_STEPS = 900
 
 
 @ray.remote(num_cpus=1)

@@ -86,7 +86,7 @@ class Told:
         return {label for event, label in self.events if event == kind}
 
 
-def tiny_study(folder: Path, **changes: Any) -> Study:
+def tiny_study(folder: Path, *, name: str = "tiny", **changes: Any) -> Study:
     """A study from a patch on a tiny one, read from a file as a user's would be."""
     content: dict[str, Any] = {
         "question": "Does it run?",
@@ -108,7 +108,7 @@ def tiny_study(folder: Path, **changes: Any) -> Study:
         "report_metric": "test/mse",
         **changes,
     }
-    path = folder / "tiny.yaml"
+    path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({name: value for name, value in content.items() if value is not None}))
     return load_study(path)
 

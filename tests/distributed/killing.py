@@ -30,7 +30,7 @@ from tests.distributed.conftest import TINY, Told, study_records, study_settings
 _log = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY = 10
-LONG = {**TINY, "training.n_steps": 300}
+LONG = {**TINY, "training.n_steps": 200}
 """Settings of trials that take a second or two."""
 PATIENT = RetryPolicy(retries=20, first_wait_s=0.2, most_wait_s=1.0)
 
@@ -86,7 +86,7 @@ class Killer(threading.Thread):
         seed: int,
         n_kills: int,
         kill: Callable[[Attempt], object],
-        longest_s: float = 0.6,
+        longest_s: float = 0.4,
         *,
         one_each: bool = False,
     ) -> None:

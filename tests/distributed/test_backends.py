@@ -9,10 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import ray
+from mlflow.tracking import MlflowClient
 
+import prism_ray.store
 from prism_ray.config import RunConfig
 from prism_ray.distributed import trial as trial_module
 from prism_ray.distributed.attempts import read_attempts
@@ -21,13 +24,17 @@ from prism_ray.distributed.failures import forget_failure
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudyOutcome, StudySettings
 from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.room import kept_bytes
 from prism_ray.distributed.stop_request import request_stop
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.tune import RayBackend
 from prism_ray.errors import InputError
+from prism_ray.metrics import regression_metrics
+from prism_ray.study.designs import expand
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
 from prism_ray.training.loop import TrainResult, train
+from prism_ray.training.record import TrialRecord, read_record
 from tests.distributed.conftest import TINY, Told, study_records, study_settings, tiny_study
 
 pytestmark = pytest.mark.ray
@@ -75,6 +82,11 @@ class Ran:
     told: Told
     outcome: StudyOutcome
 
+    @property
+    def records(self) -> dict[str, TrialRecord]:
+        """By the trial's name."""
+        return study_records(self.study, self.settings)
+
 
 @pytest.fixture(scope="module")
 def ran(simulated_store: Path, backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Ran:
@@ -99,7 +111,7 @@ def test_finished_trials_are_told_recorded_and_tracked(ran: Ran) -> None:
     assert sorted(zip(trials["arm"], trials["seed"], strict=True)) == [("n0", 2), ("n0", 22), ("n2", 2), ("n2", 22)]
     assert set(trials["status"]) == {"FINISHED"}
     assert set(trials["parent_run_id"]) == {outcome.parent_run_id}
-    by_name = study_records(ran.study, ran.settings)
+    by_name = ran.records
     for _, row in trials.iterrows():
         record = by_name[f"{row['arm']}-K562-fold_1-seed{row['seed']}"]
         assert row["test/mse"] == record.metrics["test/mse"]
@@ -109,6 +121,70 @@ def test_finished_trials_are_told_recorded_and_tracked(ran: Ran) -> None:
     assert header.status == "FINISHED"
     assert header.header.baseline == "n0"
     assert not list((ran.settings.storage / "studies").rglob("*tune*"))
+
+
+def test_curves_artifacts_and_predictions_are_in_mlflow(ran: Ran, tmp_path: Path) -> None:
+    record = ran.records["n2-K562-fold_1-seed2"]
+    trials = fetch_trials(ran.settings.tracking_uri, "tiny").set_index(["arm", "seed"])
+    run_id = trials.loc[("n2", 2), "run_id"]
+    client = MlflowClient(ran.settings.tracking_uri)
+    curve = [(point.step, point.value) for point in client.get_metric_history(run_id, "val/mse")]
+    expected = [(int(entry["step"]), entry["val/mse"]) for entry in record.history() if "val/mse" in entry]
+    assert curve == expected
+    local = Path(client.download_artifacts(run_id, "test_predictions.parquet", str(tmp_path)))
+    predictions = pd.read_parquet(local)
+    metrics = regression_metrics(predictions["prediction"].to_numpy(), predictions["label"].to_numpy())
+    assert metrics["mse"] == pytest.approx(record.metrics["test/mse"], rel=1e-12)
+    assert {item.path for item in client.list_artifacts(run_id, "model")} == {
+        "model/config.json",
+        "model/model.safetensors",
+    }
+
+
+def test_trials_leave_no_more_than_a_launch_makes_room_for(ran: Ran) -> None:
+    store = prism_ray.store.open(ran.settings.store)
+    for record in ran.records.values():
+        left = sum(path.stat().st_size for path in record.folder.rglob("*") if path.is_file())
+        assert left <= kept_bytes(record.config, store) <= 3 * left + 64 * 1024
+
+
+@pytest.mark.parametrize("backend", ["ray"], indirect=True)
+def test_what_the_node_read_is_with_the_run_of_the_study(ran: Ran) -> None:
+    client = MlflowClient(ran.settings.tracking_uri)
+    parent = client.get_run(fetch_study(ran.settings.tracking_uri, "tiny").run_id)
+    store, data = prism_ray.store.open(ran.settings.store), next(iter(ran.records.values())).config.data
+    planned = store.bytes_to_read(data.window_bp, data.signals, data.cell_type)
+    reads = parent.data.metrics
+    assert reads["store/planned_bytes"] == planned
+    # The one projection, read once for four trials, and the columns that name genes.
+    assert planned <= reads["store/node_read_bytes"] == reads["store/read_bytes"] < 1.3 * planned
+
+
+def test_a_trial_equals_the_plain_loop_in_this_process(ran: Ran) -> None:
+    store = prism_ray.store.open(ran.settings.store)
+    for trial in expand(ran.study):
+        record = read_record(ran.settings.storage / "trials" / trial.trial_id(store.digest))
+        assert record is not None
+        data = trial.config.data
+        arrays = store.load(data.window_bp, data.signals, data.cell_type)
+        alone = train(trial.config, arrays, store.folds.split(data.fold, arrays.chrom))
+        assert alone.metrics == pytest.approx(record.metrics, rel=1e-5, nan_ok=True)
+
+
+@pytest.mark.parametrize("backend", ["ray"], indirect=True)
+def test_two_workers_a_trial_give_the_numbers_of_one(ran: Ran, make_study: MakeStudy, there: StudySettings) -> None:
+    study, alone = make_study(seeds=[2]), ran.records
+    # Starting workers takes its time: the arm whose network has all parts stands for both, the other one is done.
+    done, shown = "n0-K562-fold_1-seed2", "n2-K562-fold_1-seed2"
+    shutil.copytree(alone[done].folder, there.storage / "trials" / alone[done].trial_id)
+    together = dataclasses.replace(there, resources=TrialResources(n_workers=2, cpus_per_worker=1))
+    # Two workers fill this cluster: the trial that waits for them must leave them their CPUs.
+    outcome = run_study(study, together, Told())
+    assert outcome.failures == {}
+    shared = study_records(study, together)[shown]
+    assert (shared.cost["n_workers"], shared.cost["n_hosts"]) == (2, 1)
+    assert all(np.isfinite(value) for value in shared.metrics.values())
+    assert shared.metrics == pytest.approx(alone[shown].metrics, rel=1e-3)
 
 
 def test_found_trials_are_not_run_again(ran: Ran) -> None:
@@ -179,7 +255,7 @@ def test_an_interrupted_study_goes_on_where_it_was(ran: Ran, make_study: MakeStu
     assert (continued.n_found, continued.n_finished, continued.exit_code) == (0, 4, 0)
     trials = fetch_trials(there.tracking_uri, "tiny")
     assert (len(trials), set(trials["status"])) == (4, {"FINISHED"})
-    uninterrupted = study_records(ran.study, ran.settings)
+    uninterrupted = ran.records
     for name, record in study_records(study, there).items():
         assert record.metrics == pytest.approx(uninterrupted[name].metrics, rel=1e-5, nan_ok=True)
         attempts = read_attempts(record.folder)
@@ -216,6 +292,7 @@ def test_a_signal_ends_a_launch_in_an_orderly_way(
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.parametrize("backend", ["process"], indirect=True)
 def test_a_second_study_takes_over_trials_it_shares(ran: Ran, make_study: MakeStudy, there: StudySettings) -> None:
     shutil.copytree(ran.settings.storage / "trials", there.storage / "trials")
     told = Told()
@@ -228,6 +305,7 @@ def test_a_second_study_takes_over_trials_it_shares(ran: Ran, make_study: MakeSt
     assert trials["test/mse"].notna().all()
 
 
+@pytest.mark.parametrize("backend", ["process"], indirect=True)
 def test_search_runs_and_goes_on(make_study: MakeStudy, there: StudySettings) -> None:
     without = {"baseline_arm": None, "changes": None, "arms": None, "curve": None, "seeds": [2]}
     study = make_study(kind="search", search=SEARCH, baseline=TINY, **without)

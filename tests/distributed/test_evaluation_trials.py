@@ -16,7 +16,6 @@ from ray.tune.search import Searcher
 
 import prism_ray.store
 from prism_ray.config import EvaluationConfig, RunConfig, patched
-from prism_ray.distributed.backend import Backend
 from prism_ray.distributed.evaluation import evaluated_genes, read_run
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudyOutcome, StudySettings
@@ -34,9 +33,11 @@ from prism_ray.store import GeneArrays
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
 from prism_ray.training.evaluate import predict_rows, state_rows
-from prism_ray.training.record import TrialRecord
+from prism_ray.training.record import TrialRecord, read_record
 from prism_ray.training.reporter import Placement
 from tests.distributed.conftest import TINY, Told, study_records, study_settings, tiny_study
+from tests.distributed.two_evaluators import N_WORKERS, evaluate
+from tests.processes import run_workers
 
 MakeStudy = Callable[..., Study]
 HERE = InProcessBackend()
@@ -376,24 +377,36 @@ def test_workers_of_an_evaluation_are_given_no_steps(loading: LoadingAsked, ran:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("n_workers", "loading"), [(1, "stream"), (2, "cache")])
-def test_on_ray_it_gives_the_same(
-    ran: Ran, n_workers: int, loading: LoadingAsked, make_study: MakeStudy, settings: StudySettings
-) -> None:
-    backend: Backend = RayBackend()
-    # Workers take their time to start: two of them evaluate one arm of a model that is there.
-    names = ("shuffled", "mean") if n_workers == 1 else ("mean",)
-    kept = {name: OWN["arms"][name] for name in names}
+def test_on_ray_it_gives_the_same(ran: Ran, make_study: MakeStudy, settings: StudySettings) -> None:
+    kept = {name: OWN["arms"][name] for name in ("shuffled", "mean")}
     changes = ["evaluation.signals", "evaluation.remove_by"]
     study = make_study(**{**OWN, "models": {"n0": OWN["models"]["n0"]}, "arms": kept, "changes": changes})
-    resources = TrialResources(n_workers=n_workers)
-    asked = dataclasses.replace(settings, backend=backend, resources=resources, loading=loading)
-    if n_workers > 1:
-        model = ran.records["n0__intact"]
-        shutil.copytree(model.folder, settings.storage / "trials" / model.trial_id)
+    asked = dataclasses.replace(settings, backend=RayBackend(), loading="stream")
     outcome = run_study(study, asked, Told())
     assert (outcome.n_finished, outcome.failures) == (1 + len(kept), {})
     for name, record in study_records(study, asked).items():
         expected = ran.records[name.split("-")[0]]
         assert record.trial_id == expected.trial_id
-        assert record.metrics == pytest.approx(expected.metrics, rel=1e-3 if n_workers > 1 else 1e-5)
+        assert record.metrics == pytest.approx(expected.metrics, rel=1e-5)
+
+
+def test_two_workers_give_the_same(ran: Ran, tmp_path: Path) -> None:
+    """How Ray Train starts workers is in test_backends.py: it is the same for trials of either kind."""
+    model, expected = ran.records["n0__intact"], ran.records["n0__mean"]
+    shutil.copytree(model.folder, tmp_path / model.trial_id)
+    task = TrialTask(
+        study="s",
+        arm="a",
+        trial_id=expected.trial_id,
+        config=expected.config,
+        store=ran.settings.store,
+        data_digest=prism_ray.store.open(ran.settings.store).digest,
+        folder=tmp_path / expected.trial_id,
+        resources=TrialResources(n_workers=N_WORKERS),
+        loading=Loading("process"),
+    )
+    run_workers(evaluate, N_WORKERS, task, str(tmp_path / "meeting"))
+    record = read_record(task.folder)
+    assert record is not None
+    assert record.cost["n_workers"] == N_WORKERS
+    assert record.metrics == pytest.approx(expected.metrics, rel=1e-3)

@@ -5,8 +5,10 @@ One cluster for all tests of this file, in the order that they stand in: the las
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -17,17 +19,23 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
+from prism_ray.distributed.attempts import read_attempts
+from prism_ray.distributed.in_process import InProcessBackend
+from prism_ray.distributed.study_run import run_study
+from prism_ray.study.load import load_study
+from prism_ray.training.checkpoint import saved_step
+from tests.conftest import REPOSITORY
+from tests.distributed.conftest import Told, study_records, study_settings
+from tests.distributed.killing import CHECKPOINT_EVERY, assert_exactly_once, running, wait_until
 from tests.distributed.local_cluster import COMMIT, JOB_TIMEOUT_S, SCRIPT, LocalCluster, is_live, live_members
 from tests.mlflow_server import artifacts_of, history_of, metrics_of, params_of, runs_of, tags_of
 from tests.s3 import s3_server, upload
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
-STOP_TIMEOUT_S = 60
 PASSWORD = "c4n4ry-p4ssw0rd"
 N_STEPS = 60
 
@@ -76,14 +84,17 @@ def submission(cluster: LocalCluster, bucket: Bucket, storage: Path, *more: str)
 
 
 def test_a_study_is_submitted_joined_cancelled_killed_and_done(
-    cluster: LocalCluster, bucket: Bucket, tmp_path: Path
+    cluster: LocalCluster, bucket: Bucket, simulated_store: Path, tmp_path: Path
 ) -> None:
+    """Its driver is killed with -9 in the middle of a trial, on a cluster that stays: the same command does the rest,
+    and every trial is trained once, to the numbers of a study that nothing befell."""
     storage = tmp_path / "results"
 
     def submit(*more: str) -> subprocess.CompletedProcess[str]:
-        return cluster.prism_ray(*submission(cluster, bucket, storage, *more), **bucket.keys)
+        flags = ("--max-concurrent", "1", "--checkpoint-every", str(CHECKPOINT_EVERY))
+        return cluster.prism_ray(*submission(cluster, bucket, storage, *flags, *more), **bucket.keys)
 
-    first = submit("--max-concurrent", "1")
+    first = submit()
     assert first.returncode == 0, first.stdout + first.stderr
     assert "4: 4 left, 0 finished" in first.stdout
     assert f"source     {COMMIT}" in first.stdout
@@ -104,16 +115,21 @@ def test_a_study_is_submitted_joined_cancelled_killed_and_done(
     assert "STOPPED with " in logs.stdout
 
     with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(submit, "--follow", "--max-concurrent", "1")
-        wait_until(lambda: any(storage.glob("trials/*/result.json")), "a trial is finished", JOB_TIMEOUT_S)
+        following = thread.submit(submit, "--follow")
+        wait_until(lambda: running(storage), "a trial runs", JOB_TIMEOUT_S)
+        time.sleep(random.Random(11).uniform(0, 1.0))
+        trained = wait_until(lambda: running(storage), "a trial runs", JOB_TIMEOUT_S)
+        steps = [(folder, saved_step(folder)) for folder, _ in trained]
+        pids = {attempt.pid for _, attempt in trained}
         os.kill(json.loads((storage / "studies" / study / "driver.json").read_text())["pid"], signal.SIGKILL)
         killed = following.result()
     assert "FAILED" in killed.stderr + killed.stdout
     assert killed.returncode not in (0, 2), killed.stdout + killed.stderr
+    wait_until(lambda: not any(map(psutil.pid_exists, pids)), "what it owned has ended")
 
     done = submit("--follow")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"4 of 4 trials are finished \([1-3] before this launch\)", done.stdout), done.stdout
+    assert re.search(r"4 of 4 trials are finished \([0-3] before this launch\)", done.stdout), done.stdout
     said = "".join(one.stdout + one.stderr for one in (first, joined, status, cancelled, logs, killed, done))
     token = Path(cluster.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
     assert token not in said
@@ -121,6 +137,16 @@ def test_a_study_is_submitted_joined_cancelled_killed_and_done(
     assert PASSWORD not in said
     ours = (cluster.state, storage)
     assert [path for path in cluster.files_with(PASSWORD, storage) if any(map(path.is_relative_to, ours))] == []
+
+    (tmp_path / "alone").mkdir()
+    same = load_study(REPOSITORY / "search_spaces" / "smoke.yaml", overrides={"training.n_steps": N_STEPS})
+    alone = dataclasses.replace(study_settings(simulated_store, tmp_path / "alone"), backend=InProcessBackend())
+    assert run_study(same, alone, Told()).exit_code == 0
+    expected = {name: record.metrics for name, record in study_records(same, alone).items()}
+    assert_exactly_once(same, dataclasses.replace(alone, storage=storage, tracking_uri=cluster.mlflow), expected, steps)
+    hows = [attempt.how for folder in storage.glob("trials/*") for attempt in read_attempts(folder)]
+    # A trial hears late that its driver is gone, and may have come to its end by then.
+    assert hows.count("died") <= len(steps) == 1
 
 
 def test_a_submitted_study_is_in_mlflow(cluster: LocalCluster, bucket: Bucket) -> None:
@@ -200,8 +226,15 @@ def test_a_token_that_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_a_server_that_ends_at_its_start_takes_the_other_with_it(tmp_path: Path) -> None:
     other = LocalCluster.at(tmp_path)
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("python", "ray"):
+        (commands / name).symlink_to(Path(sys.executable).parent / name)
+    # MLflow is ended before it has come up: what comes up there takes long, and this does not.
+    (commands / "mlflow").write_text("#!/bin/sh\nexec sleep 600\n")
+    (commands / "mlflow").chmod(0o755)
     try:
-        refused = other.script("start", OBJECT_STORE_BYTES="1")
+        refused = other.script("start", BIN=str(commands), OBJECT_STORE_BYTES="1")
         assert refused.returncode == 2
         assert "ray ended at its start" in refused.stderr
         assert "mlflow: stopped" in refused.stdout
@@ -302,10 +335,3 @@ def test_the_script_is_clean() -> None:
     shellcheck = Path(sys.executable).parent / "shellcheck"
     checked = subprocess.run([shellcheck, SCRIPT], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stdout) == (0, "")
-
-
-def wait_until(holds: Any, what: str, timeout_s: float = STOP_TIMEOUT_S) -> None:
-    end = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < end, f"not within {timeout_s} s: {what}"
-        time.sleep(0.5)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +19,8 @@ from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
 from tests.distributed.conftest import TINY, Told, study_records, study_settings, tiny_study
 from tests.distributed.disks import small_disk_at
-from tests.mlflow_server import free_port, mlflow_server
-from tests.tracking_support import fresh_store
+from tests.mlflow_server import free_port
+from tests.tracking_door import Door, TrackingServer
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -65,40 +63,25 @@ def test_a_tracker_that_is_down_at_the_start_is_named_and_nothing_is_left(
 
 
 @pytest.mark.slow
-def test_a_tracker_that_is_killed_and_comes_back_or_is_slow(simulated_store: Path, tmp_path: Path) -> None:
-    fresh_store(tmp_path)
-    port = free_port()
-    study = tiny_study(tmp_path, seeds=[2, 22, 222])
-    settings = StudySettings(
-        simulated_store, tmp_path / "results", f"http://127.0.0.1:{port}", backend=InProcessBackend()
-    )
-    back = None
-    with mlflow_server(tmp_path, port) as server:
+def test_a_tracker_that_goes_and_comes_back_or_is_slow(
+    simulated_store: Path, door: Door, tracking_server: TrackingServer, tmp_path: Path
+) -> None:
+    study = tiny_study(tmp_path, name="away", seeds=[2, 22, 222])
+    settings = StudySettings(simulated_store, tmp_path / "results", door.uri, backend=InProcessBackend())
 
-        def kill() -> None:
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+    def come_back() -> None:
+        door.open()
+        # Slow: it takes connections, and answers nothing for two seconds.
+        tracking_server.pause(2.0)
 
-        def restart() -> None:
-            nonlocal back
-            back = mlflow_server(tmp_path, port)
-            slow = back.__enter__()
-            # Slow: it takes connections, and answers nothing for two seconds.
-            os.killpg(slow.pid, signal.SIGSTOP)
-            threading.Timer(2.0, os.killpg, (slow.pid, signal.SIGCONT)).start()
-
-        outcome = run_study(study, settings, Acts(at_2=kill, at_4=restart))
-    try:
-        assert outcome.failures == {}
-        assert outcome.n_finished == 6
-        # What could not be delivered is delivered by the next launch, which has nothing to train.
-        again = Told()
-        repeated = run_study(study, settings, again)
-        assert (repeated.exit_code, again.labels("started")) == (0, set())
-        assert_all_finished_once(study, settings)
-    finally:
-        assert back is not None
-        back.__exit__(None, None, None)
+    outcome = run_study(study, settings, Acts(at_2=door.close, at_4=come_back))
+    assert outcome.failures == {}
+    assert outcome.n_finished == 6
+    # What could not be delivered is delivered by the next launch, which has nothing to train.
+    again = Told()
+    repeated = run_study(study, settings, again)
+    assert (repeated.exit_code, again.labels("started")) == (0, set())
+    assert_all_finished_once(study, settings)
 
 
 def test_a_lock_that_a_killed_driver_left_in_the_searchers_database_is_removed(

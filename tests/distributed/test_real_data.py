@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import prism_ray.store
-from prism_ray.distributed.build import build_store
+from prism_ray.distributed import build
+from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.study_run import run_study
 from prism_ray.metrics import regression_metrics
@@ -16,14 +17,17 @@ from prism_ray.study.load import load_study
 from prism_ray.tracking import default_tracking_uri, fetch_trials
 from tests.conftest import REPOSITORY
 from tests.distributed.conftest import Told
+from tests.distributed.inline_partitions import without_ray
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def real_store(real_pack: Path, ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def real_store(real_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("real") / "store"
-    report = build_store(REPOSITORY / "benchmarks" / "real_data" / "catalog.yaml", out)
+    with pytest.MonkeyPatch.context() as patch:
+        without_ray(patch, build)
+        report = build.build_store(REPOSITORY / "benchmarks" / "real_data" / "catalog.yaml", out)
     # Tracks of peaks have no value between these; nothing else is suspicious.
     (warning,) = report.warnings
     assert warning.startswith("K562: more than 20 % of the bases have no value")
@@ -48,7 +52,7 @@ def test_least_squares_on_the_store_gives_the_known_numbers(real_store: Path) ->
 
 def test_the_study_runs_on_it_at_smoke_scale(real_store: Path, tmp_path: Path) -> None:
     study = load_study(REPOSITORY / "search_spaces" / "real_modalities.yaml", smoke=True)
-    settings = StudySettings(real_store, tmp_path, default_tracking_uri(tmp_path))
+    settings = StudySettings(real_store, tmp_path, default_tracking_uri(tmp_path), backend=InProcessBackend())
     outcome = run_study(study, settings, Told())
     assert outcome.failures == {}
     trials = fetch_trials(settings.tracking_uri, study.name)

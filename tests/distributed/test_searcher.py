@@ -7,6 +7,7 @@ import gc
 import json
 import math
 import pickle
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -64,9 +65,21 @@ def journal(tmp_path: Path) -> Path:
     return tmp_path / "search.journal"
 
 
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite file with Optuna's tables: making them takes a second, copying them does not."""
+    path = tmp_path_factory.mktemp("searches") / "search.db"
+    open_storage(path)
+    gc.collect()
+    return path
+
+
 @pytest.fixture(params=["search.journal", "search.db"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / str(request.param)
+def storage(request: pytest.FixtureRequest, empty_database: Path, tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / str(request.param)
+    if request.param == "search.db":
+        shutil.copyfile(empty_database, path)
+    yield path
     if request.param == "search.db":
         # Connections of SQLite are closed when they are collected, which must not be inside another test.
         gc.collect()

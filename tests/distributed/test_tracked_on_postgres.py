@@ -34,6 +34,7 @@ from tests.mlflow_server import (
     free_port,
     history_of,
     metrics_of,
+    new_user,
     params_of,
     runs_of,
     served,
@@ -104,8 +105,10 @@ def test_a_study_on_the_server_of_a_group(
         with pytest.raises(TrackingError, match="MLFLOW_TRACKING_USERNAME"):
             run_study(study, settings, Told())
         assert not (tmp_path / "results").exists()
-        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin")
+        new_user(server, "trials", PASSWORD)
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "trials")
         assert run_study(study, settings, Told()).exit_code == 0
         # All of it is found, and nothing is done twice.
         assert run_study(study, settings, Told()).n_found == 2

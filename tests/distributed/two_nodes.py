@@ -5,8 +5,10 @@ Usage: python -m tests.distributed.two_nodes FOLDER
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import sys
 from pathlib import Path
@@ -17,10 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
+import yaml
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import prism_ray.store
+from prism_ray.cli import main as prism_ray_command
 from prism_ray.config import DataConfig
 from prism_ray.distributed import build
 from prism_ray.distributed.build import build_store
@@ -30,7 +34,6 @@ from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.streaming import StreamPlan, StreamSource, steps_dataset
 from prism_ray.distributed.train import train_on_workers
 from prism_ray.distributed.trial import TrialTask
-from prism_ray.errors import TrainingError
 from prism_ray.features.simulate import SimulationConfig, simulate
 from prism_ray.store import GeneArrays
 from prism_ray.store.read import IDENTIFIERS
@@ -164,13 +167,18 @@ def run_together(store: Path, folder: Path) -> dict[str, Any]:
 
 
 def run_damaged(folder: Path) -> dict[str, Any]:
+    """`prism-ray train` on two workers that are both told of damage."""
     store = write_store(folder / "damaged")
-    path = damage(store)
-    try:
-        train_on_workers(task_of(store, folder / "damaged-run"))
-    except TrainingError as problem:
-        return {"damage": str(problem), "damaged_file": str(path)}
-    raise AssertionError("a damaged page was not seen")
+    path, out = damage(store), folder / "damaged-run"
+    config = folder / "t.yaml"
+    config.write_text(yaml.safe_dump(CONFIG.model_dump(mode="json")))
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        code = prism_ray_command(
+            ["train", str(config), "--store", str(store), "--out", str(out), "--workers", "2", "--loading", "stream"]
+        )
+    left = sorted(path.name for path in out.iterdir())
+    return {"damaged_code": code, "damage": said.getvalue(), "damaged_file": str(path), "damaged_left": left}
 
 
 def build_on_nodes(folder: Path) -> dict[str, Any]:
@@ -189,7 +197,7 @@ def build_on_nodes(folder: Path) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
-    node = {"num_cpus": 2, "object_store_memory": 150 << 20}
+    node = {"num_cpus": 2, "object_store_memory": 300 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     try:
         cluster.add_node(**node, num_gpus=1)  # which PyTorch does not find

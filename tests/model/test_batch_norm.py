@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from prism_ray.config import ModelConfig
 from prism_ray.model import InputShape, Prism, prism_loss
 from prism_ray.model.batch_norm import SyncBatchNorm1d
+from tests.processes import run_workers
 
 GENES, WORKERS = 8, 2
 
@@ -58,7 +58,7 @@ def worker(rank: int, meeting_point: str, out: str) -> None:
 def two_workers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
     out = folder / "result.pt"
-    mp.start_processes(worker, args=(str(folder / "meeting"), str(out)), nprocs=WORKERS, start_method="spawn")
+    run_workers(worker, WORKERS, str(folder / "meeting"), str(out))
     return torch.load(out, weights_only=True)
 
 

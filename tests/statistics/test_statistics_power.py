@@ -33,6 +33,16 @@ def test_the_interval_of_an_effect_inverts_the_noncentral_t(sample: list[float])
     assert (mirrored.low, mirrored.high) == (pytest.approx(-size.high, abs=1e-6), pytest.approx(-size.low, abs=1e-6))
 
 
+@pytest.mark.parametrize(("t", "n"), [(-82.08324494325095, 2), (-67.37187455767989, 3), (142.52082477835387, 2)])
+def test_where_the_noncentral_t_underflows_on_the_way_the_interval_is_found(t: float, n: int) -> None:
+    """The search for it passes shifts, 27, 7.5 and -15.9, at which SciPy gives nan."""
+    sample = np.linspace(-1, 1, n)
+    sample = sample / sample.std(ddof=1) + t / math.sqrt(n)
+    size = effect_size(sample)
+    for end, tail in ((size.low, 0.975), (size.high, 0.025)):
+        assert stats.nct.cdf(t, n - 1, end * math.sqrt(n)) == pytest.approx(tail, abs=1e-6)
+
+
 def test_an_effect_without_spread_or_pairs_has_no_size() -> None:
     for sample in ([], [1.0], [0.5, 0.5, 0.5]):
         size = effect_size(sample)

@@ -216,6 +216,13 @@ def test_faulty_overrides(write: Callable[..., Path], overrides: dict[str, Any],
         load_study(write(ABLATION), overrides=overrides)
 
 
+def test_a_faulty_override_is_the_only_fault() -> None:
+    """Arms of DNA alone have no states, which the baseline says and the defaults do not."""
+    with pytest.raises(ConfigError) as refused:
+        load_study(REPOSITORY / "search_spaces" / "window_truncation.yaml", overrides={"seeds": [2]})
+    assert [fault.where for fault in refused.value.faults] == ["overrides.seeds"]
+
+
 def test_smoke_asked_of_a_study_without_one(write: Callable[..., Path]) -> None:
     path = write(ABLATION[: ABLATION.index("smoke:")])
     assert load_study(path).n_trials == 6

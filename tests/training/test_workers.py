@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from prism_ray.config import RunConfig
 from prism_ray.model import Output, Prism
@@ -28,6 +27,7 @@ from prism_ray.training.loop import TrainResult, train
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import as_source
+from tests.processes import process_of, run_workers
 
 Setting = tuple[RunConfig, GeneArrays, Split]
 ROWS = np.array([3, 17, 8, 25, 1, 30, 12, 39])
@@ -152,9 +152,7 @@ def three_workers(rank: int, setting: Setting, meeting: str, folder: str) -> Non
 
 
 def start(worker: Any, n_workers: int, setting: Setting, folder: Path) -> list[Any]:
-    mp.start_processes(
-        worker, args=(setting, str(folder / "meeting"), str(folder)), nprocs=n_workers, start_method="spawn"
-    )
+    run_workers(worker, n_workers, setting, str(folder / "meeting"), str(folder))
     return [torch.load(folder / f"out-{rank}.pt", weights_only=False) for rank in range(n_workers)]
 
 
@@ -258,7 +256,7 @@ def _wait_for(path: Path) -> None:
 
 
 def test_sigterm_saves_and_the_run_goes_on_to_the_same_bits(setting: Setting, tmp_path: Path) -> None:
-    process = mp.get_context("spawn").Process(target=until_told, args=(setting, str(tmp_path)))
+    process = process_of(until_told, setting, str(tmp_path))
     process.start()
     try:
         _wait_for(tmp_path / "here")
