@@ -1,12 +1,13 @@
 """How fast genes come out of raw files, out of a store, and into training: each ratio from one run, side by side.
 
-    python benchmarks/store.py              about five minutes, half of them writing the data
+    python benchmarks/store.py              about seven minutes, half of them writing the data
     python benchmarks/store.py --quick      small sizes, two minutes: shows that it works, not how fast it is
     python benchmarks/store.py --json       the same as one JSON document
     python benchmarks/store.py --folder F   keep genome and stores in F, and use them again
 
 Files are warm (in the page cache) and a figure is the median of several goes. Ratios with pyarrow alone read the same
-columns of the same files with default settings.
+columns of the same files with default settings. A cache is filled in a process of its own each time, as in use, and
+once more in the same one, where pyarrow has memory that it used before.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from prism_ray.store.projection import SCALARS, Projection, check_genes, check_p
 from prism_ray.store.rings import SEQUENCE, place_ring, rings_touched
 from prism_ray.store.schema import FileEntry, StoreDescription, read_description
 
-_READ_BYTES = 16 << 20
+_READ_BYTES = 8 << 20
 IDENTIFIERS = ("gene_id", "gene_name", "tss", "strand", "label")
 
 

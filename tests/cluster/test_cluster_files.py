@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 import subprocess
 import sys
@@ -43,8 +42,6 @@ RAY_VERSION_HOLDERS = {
     "ray/aws.yaml",
     "ray/gcp.yaml",
 }
-# By the metadata of torch's wheels on PyPI for Linux.
-TRITON_OF_CUDA_BUILDS = {"2.13.0": "3.7.1"}
 # A value behind a name that speaks of secrets; references and file names are none.
 SECRET = re.compile(
     r"(?i)\b[\w-]*(?:password|passwd|token|secret|api_?key)[\w-]*\"?[ \t]*[:=][ \t]*[\"']?(?P<value>[^\s\"',})\]]+)"
@@ -192,10 +189,3 @@ def test_images_install_with_the_pins() -> None:
     (tested,) = re.findall(r"ran with, on Python (3\.\d+)\.", (REPOSITORY / "constraints.txt").read_text())
     assert set(re.findall(r"-py(\d+)", text)) == {tested.replace(".", "")}
     assert re.findall(r"FROM python:(3\.\d+)", text) == [tested]
-
-
-def test_the_pinned_triton_is_the_one_that_pytorch_requires() -> None:
-    """PyTorch's CPU build, with which these tests may run, says nothing of it."""
-    assert pinned("triton") == TRITON_OF_CUDA_BUILDS[pinned("torch")]
-    for wanted in map(Requirement, importlib.metadata.requires("torch") or ()):
-        assert wanted.name != "triton" or wanted.specifier.contains(pinned("triton"))
