@@ -101,7 +101,8 @@ def site(tmp_path: Path) -> dict[str, str]:
     # `mlflow` of this PATH tells how it was called.
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
-    (bin_folder / "mlflow").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\nenv | grep -E "^(PG|MLFLOW)" >&2\n')
+    told = 'env | grep -E "^(PG|MLFLOW)" >&2\ngrep = "$MLFLOW_AUTH_CONFIG_PATH" | tr -d " " >&2\n'
+    (bin_folder / "mlflow").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n' + told)
     (bin_folder / "mlflow").chmod(0o755)
     return {"PATH": f"{bin_folder}:/usr/bin:/bin", "SECRETS": str(secrets), "ARTIFACTS": "s3://bucket/runs"}
 
@@ -124,6 +125,7 @@ def test_the_server_is_on_loopback_with_passwords_and_host_names(site: dict[str,
     assert "0123456789abcdef" not in done.stdout
     heard = dict(line.split("=", 1) for line in done.stderr.splitlines())
     assert heard["PGPASSWORD"] == "postgres_password-" + "0123456789abcdef" * 2
+    assert heard["auth_cache_ttl_seconds"] == "60", "without it each call hashes its password anew, for 0.3 s"
     assert (heard["PGHOST"], heard["PGPORT"], heard["PGUSER"], heard["PGDATABASE"]) == PLACE
 
 
