@@ -23,7 +23,7 @@ export PGHOST=${PGHOST:-127.0.0.1} PGPORT=${PGPORT:-5432} PGUSER=${PGUSER:-mlflo
 SHORTEST_SECRET=16   # characters
 # Checking a password takes 0.3 s of CPU by intent, and a trial makes dozens of calls: a process of the server remembers
 # one that was right. A user who is removed or has a new password is refused at the latest so much later.
-PASSWORD_CACHE_S=60
+LOGIN_CACHE_S=60
 
 die() { echo "serve.sh: $*" >&2; exit 2; }
 
@@ -61,7 +61,7 @@ default_permission = READ
 database_uri = $database
 admin_username = admin
 authorization_function = mlflow.server.auth:authenticate_request_basic_auth
-auth_cache_ttl_seconds = $PASSWORD_CACHE_S
+auth_cache_ttl_seconds = $LOGIN_CACHE_S
 INI
 
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false   # GenAI jobs: more processes that nothing here uses
