@@ -121,6 +121,13 @@ def test_public_functions_and_classes_have_docstrings() -> None:
     assert missing == []
 
 
+def said_by(script: str) -> str:
+    """What a script prints in a process of its own, which has loaded nothing yet and ends well."""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
 def test_help_is_quick_and_loads_no_heavy_package() -> None:
     script = (
         "import sys\n"
@@ -132,10 +139,9 @@ def test_help_is_quick_and_loads_no_heavy_package() -> None:
         "heavy = {'torch', 'ray', 'mlflow', 'optuna', 'matplotlib', 'pandas', 'pyarrow', 'numba'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    said = said_by(script)
     for command in ("simulate", "catalog", "build", "store", "train", "predict", "run", "report"):
-        assert re.search(rf"^\s+{command}\b", run.stdout, re.MULTILINE), command
+        assert re.search(rf"^\s+{command}\b", said, re.MULTILINE), command
 
 
 def test_processes_that_read_load_no_pytorch_and_those_that_train_no_mlflow() -> None:
@@ -147,8 +153,7 @@ def test_processes_that_read_load_no_pytorch_and_those_that_train_no_mlflow() ->
         "import prism_ray.distributed.train\n"
         "assert 'mlflow' not in sys.modules\n"
     )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    said_by(script)
 
 
 def test_help_takes_no_longer_than_python_with_pydantic_and_yaml() -> None:
