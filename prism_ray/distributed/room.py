@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prism_ray.config import RunConfig
-from prism_ray.distributed.loading import Loading, LoadingRequest
-from prism_ray.distributed.projections import gene_bytes, gene_chroms, projection_bytes
+from prism_ray.distributed.loading_choice import Loading, LoadingRequest
+from prism_ray.distributed.projections import gene_bytes, gene_chroms, model_parameters, projection_bytes
 from prism_ray.errors import Fault
-from prism_ray.model import InputShape, model_size
 from prism_ray.store import Store
-from prism_ray.training.recording import example_genes
+from prism_ray.training.record import example_genes
 
 _VALUE_BYTES = 4
 _CHECKPOINT_VALUES = 4
@@ -72,19 +71,12 @@ def kept_bytes(config: RunConfig, store: Store) -> int:
     n_weights = config.model.d_model * config.model.n_states if config.model.states == "learned" else 0
     tables = n_test * (_ROW_BYTES + _VALUE_BYTES * n_weights)
     example = example_genes(data.window_bp) * gene_bytes(data)
-    return tables + example + _VALUE_BYTES * _parameters(config, store) + _REST_BYTES
+    return tables + example + _VALUE_BYTES * model_parameters(store, config) + _REST_BYTES
 
 
 def checkpoint_bytes(config: RunConfig, store: Store) -> int:
     """Bytes of a run's checkpoint."""
-    return 0 if config.is_evaluation else _CHECKPOINT_VALUES * _VALUE_BYTES * _parameters(config, store)
-
-
-def _parameters(config: RunConfig, store: Store) -> int:
-    data = config.data
-    n_scalars = len(store.scalar_names if data.scalars == "all" else data.scalars)
-    shape = InputShape(len(data.signals), n_scalars, data.sequence)
-    return model_size(config.model, shape, data.window_bp).n_parameters
+    return 0 if config.is_evaluation else _CHECKPOINT_VALUES * _VALUE_BYTES * model_parameters(store, config)
 
 
 def cache_fault(room: Room, object_store_bytes: float) -> Fault | None:

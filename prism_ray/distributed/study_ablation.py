@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prism_ray.distributed.evaluation import read_run
 from prism_ray.distributed.launch import Launch, StudyOutcome
+from prism_ray.distributed.projections import read_run
 from prism_ray.distributed.trial import TrialTask, failed_for_good
 from prism_ray.distributed.trial_queue import GivenTrials
 from prism_ray.study.designs import expand

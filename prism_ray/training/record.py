@@ -32,6 +32,9 @@ PREDICTIONS_NAME = "test_predictions.parquet"
 STATES_NAME = "state_weights.parquet"
 EXAMPLE_NAME = "example_input.npz"
 RECORD_SCHEMA = 1
+_EXAMPLE_GENES = 4
+_EXAMPLE_POSITIONS = 8000
+"""Positions (genes x bp) of an example input: below it four genes, of longer windows fewer, at least one."""
 
 
 @dataclass(frozen=True)
@@ -135,3 +138,8 @@ def read_record(folder: Path) -> TrialRecord | None:
 def _error(path: Path, problem: str) -> CheckpointError:
     fault = Fault(str(path), problem, "move this folder away to train the run again")
     return CheckpointError(str(fault), [fault])
+
+
+def example_genes(window_bp: int) -> int:
+    """Genes whose inputs a run keeps."""
+    return max(1, min(_EXAMPLE_GENES, _EXAMPLE_POSITIONS // window_bp))
