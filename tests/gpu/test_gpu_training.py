@@ -6,6 +6,7 @@ import torch
 from prism_ray.config import ModelConfig
 from prism_ray.model import InputShape, Prism, prism_loss
 from prism_ray.model.graphs import graph_backbone, ungraph_backbone
+from prism_ray.training.adamw import AdamW
 
 
 def step(device, *, half=False, d_model=64, n_positions=1000):
