@@ -12,6 +12,8 @@ import pytest
 # Read by processes that Ray starts: they must be there before ray is imported anywhere.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+# Nobody is told of these clusters; Ray Data would start a process in each that collects what to tell.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray's workers give way to everything else, also to what another test process computes meanwhile, and hardly run then.
 os.environ.setdefault("RAY_worker_niceness", "0")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")

@@ -13,7 +13,6 @@ from prism_ray.distributed.failures import forget_failure, note_failure, read_fa
 from prism_ray.distributed.gpus import trial_device
 from prism_ray.distributed.lease import LeaseLostError
 from prism_ray.distributed.searcher import CURVE_KEY, FAILURE_KEY, PRUNED_KEY
-from prism_ray.distributed.train import train_on_workers
 from prism_ray.distributed.trial import TaskSource, TrialTask, failed_for_good, run_trial
 from prism_ray.distributed.trial_queue import INTERRUPTED_KEY
 from prism_ray.training.preemption import RunInterruptedError
@@ -60,7 +59,11 @@ def run_proposal(
 def _run(task: TrialTask) -> TrialRecord | None:
     while True:
         try:
-            return train_on_workers(task) if task.resources.n_workers > 1 else _train_here(task)
+            if task.resources.n_workers == 1:
+                return _train_here(task)
+            from prism_ray.distributed.train import train_on_workers  # Ray Train, which one worker does without
+
+            return train_on_workers(task)
         except LeaseLostError:
             _log.warning("%s: was taken over by another process, whose record this one waits for", task.folder)
 

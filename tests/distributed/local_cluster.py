@@ -55,6 +55,7 @@ class LocalCluster:
             "HOME": str(folder / "home"),
             "NO_PROXY": "127.0.0.1",
             "RAY_worker_niceness": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
             "BIN": str(Path(sys.executable).parent),
             "N_CPUS": "2",
             "OBJECT_STORE_BYTES": str(150 * 2**20),
