@@ -37,7 +37,7 @@ from tests.s3 import s3_server, upload
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 PASSWORD = "c4n4ry-p4ssw0rd"
-N_STEPS = 60
+N_STEPS = 40
 
 
 @dataclass(frozen=True)
