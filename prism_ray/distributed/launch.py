@@ -24,9 +24,10 @@ from prism_ray.distributed.backend import Backend, Work
 from prism_ray.distributed.budget_watch import BudgetWatch, used_gpu_hours
 from prism_ray.distributed.closing import tracker_may_be_away
 from prism_ray.distributed.failures import read_failure
-from prism_ray.distributed.launch_note import MoreTrials
+from prism_ray.distributed.launch_note import MoreTrials, note_slots
 from prism_ray.distributed.launch_noting import NotedTasks, note_launch
 from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest
+from prism_ray.distributed.plan_costs import PlanCosts
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.retries import RetryPolicy
@@ -196,6 +197,7 @@ class Launch:
         progress: who is told.
         maker: makes its tasks.
         header: what the run of the study says.
+        costs: what its trials cost.
         started: when it began, on the monotonic clock.
         planned_bytes: compressed bytes of the store that the plan has for all different projections.
         untold: is told why the tracker could not be told something.
@@ -209,6 +211,7 @@ class Launch:
     progress: Progress
     maker: TaskMaker
     header: StudyHeader
+    costs: PlanCosts
     planned_bytes: int = 0
     started: float = field(default_factory=time.monotonic)
     untold: Callable[[str], None] = lambda reason: None
@@ -231,7 +234,7 @@ class Launch:
         """Note the launch in the study's folder, and tell how much there is to do.
 
         Args:
-            tasks: trials that are known now.
+            tasks: trials that are known now, in the order in which they are handed out.
             n_trials: those that there are, or will be.
             n_found: of them finished before this launch.
             earlier: other trials of the study, which have ended: the proposals of a search before its finalists.
@@ -240,7 +243,9 @@ class Launch:
         note_launch(
             self.study,
             self.settings,
+            costs=self.costs,
             data_digest=self.store.digest,
+            launch_id=self.maker.launch,
             parent_run_id=self.maker.parent_run_id,
             tasks=(*earlier, *tasks),
             n_trials=len(earlier) + n_trials + n_to_come,
@@ -279,11 +284,12 @@ class Launch:
         ) as cluster:
             room = room_needed(request, cluster.loading, n_left, cluster.n_concurrent, self._n_copies)
             settings.backend.check_nodes(settings.storage, settings.store, room)
+            note_slots(settings.storage, study.name, cluster.n_concurrent)
             tasks = source(replace(self.maker, loading=cluster.loading))
             watch = StopWatch(self.folder)
             queue = TrialQueue(
                 proposals,
-                NotedTasks(tasks, MoreTrials(settings.storage, study.name).add),
+                NotedTasks(tasks, self.costs, MoreTrials(settings.storage, study.name).add),
                 self.progress,
                 retry=settings.retry,
                 stopped=lambda: budget.is_used_up() or watch() is not None,

@@ -20,6 +20,7 @@ from prism_ray.splits import Split
 from prism_ray.store import Store, StorePlace
 from prism_ray.study.spec import Study
 from prism_ray.training.order import steps_between_validations
+from prism_ray.workload import evaluation_multiply_adds, step_multiply_adds
 
 
 @dataclass(frozen=True)
@@ -161,19 +162,25 @@ class PlanCosts:
     def trial_s(self, config: RunConfig) -> float | None:
         """Seconds of one run on its workers; None where its step was not measured."""
         estimate = self.estimate(config)
-        if estimate is None:
+        if estimate is None or (config.is_evaluation and estimate.evaluate_s is None):
             return None
-        split = self._split(config)
+        n_steps, n_genes = self._amount(config)
+        # Measured with the window that the model was trained with.
+        part = config.evaluated_data().window_bp / config.data.window_bp
+        return n_steps * estimate.step_s + n_genes * part * (estimate.evaluate_s or 0.0)
+
+    def trial_multiply_adds(self, config: RunConfig) -> int:
+        """Multiply-adds of the backbone in all of one run."""
+        n_steps, n_genes = self._amount(config)
+        return n_steps * step_multiply_adds(config) + n_genes * evaluation_multiply_adds(config)
+
+    def _amount(self, config: RunConfig) -> tuple[int, int]:
+        """Training steps of a run, and genes that it evaluates, in all its validations and its test."""
+        split, training = self._split(config), config.training
         if config.is_evaluation:
-            return None if estimate.evaluate_s is None else estimate.evaluate_s * _evaluated(split)
-        training = config.training
-        n_steps = training.n_steps
+            return 0, len(split.validation) + len(split.test)
         every = steps_between_validations(config, len(split.train) // training.batch_size)
-        seconds = n_steps * estimate.step_s
-        if estimate.evaluate_s is not None:
-            n_genes = -(-n_steps // every) * len(split.validation) + len(split.test)
-            seconds += n_genes * estimate.evaluate_s
-        return seconds
+        return training.n_steps, -(-training.n_steps // every) * len(split.validation) + len(split.test)
 
     def estimate(self, config: RunConfig) -> Estimate | None:
         """What a run's step was measured to take."""
@@ -279,10 +286,6 @@ class PlanCosts:
             chrom = gene_chroms(self._store, data.cell_type)
             self._splits[data.cell_type, data.fold] = self._store.folds.split(data.fold, chrom)
         return self._splits[data.cell_type, data.fold]
-
-
-def _evaluated(split: Split) -> int:
-    return len(split.validation) + len(split.test)
 
 
 def total(seconds: Iterable[float | None]) -> float | None:

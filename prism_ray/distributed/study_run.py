@@ -14,7 +14,7 @@ from prism_ray.distributed.driver import only_driver
 from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
 from prism_ray.distributed.launch_checks import check_launch
 from prism_ray.distributed.networks import network_lines
-from prism_ray.distributed.plan import plan_study
+from prism_ray.distributed.plan import plan_study, study_costs
 from prism_ray.distributed.plan_costs import PlanSettings
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.stop_request import clear_stop, signals_stop
@@ -75,7 +75,18 @@ def _run_tracked(study: Study, settings: StudySettings, progress: Progress, stor
     )
     maker = TaskMaker(settings, store.digest, parent, tags)
     reasons: list[str] = []
-    launch = Launch(study, settings, store, tracker, progress, maker, header, plan.read_bytes, untold=reasons.append)
+    launch = Launch(
+        study=study,
+        settings=settings,
+        store=store,
+        tracker=tracker,
+        progress=progress,
+        maker=maker,
+        header=header,
+        costs=study_costs(study, store, asked),
+        planned_bytes=plan.read_bytes,
+        untold=reasons.append,
+    )
     status: Status = "KILLED"
     try:
         with signals_stop(launch.folder):

@@ -17,7 +17,7 @@ from prism_ray.distributed import gpus
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.launch_note import TrialNote, write_launch
-from prism_ray.distributed.plan import plan_study
+from prism_ray.distributed.plan import plan_study, study_costs
 from prism_ray.distributed.plan_costs import PlanSettings
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.step_costs import read_probes
@@ -29,6 +29,7 @@ from prism_ray.study.finalists import finalist_trials
 from prism_ray.study.load import load_study
 from prism_ray.study.spec import Study
 from prism_ray.training.step_probe import MeasuredStep
+from prism_ray.workload import plain_multiply_adds, step_multiply_adds
 from tests.distributed.workspaces import NOTE, recorded
 from tests.store.factory import Recipe, make_store
 from tests.study.texts import ABLATION, EVALUATION, SEARCH, changed
@@ -214,16 +215,26 @@ def test_an_evaluation_costs_its_genes_and_no_training(tmp_path: Path) -> None:
     (tmp_path / "asked.yaml").write_text(changed(EVALUATION, cut, models))
     study = load_study(tmp_path / "asked.yaml")
     assert all(check.ok for check in check_study(study, check_settings(tmp_path)))
-    plan = plan_study(study, PlanSettings(tmp_path / "store", tmp_path / "results"))
+    settings = PlanSettings(tmp_path / "store", tmp_path / "results")
+    plan = plan_study(study, settings)
     row = {row.name: row.trial_s for row in plan.rows}
     assert row["n0__intact"] == pytest.approx(100 * 0.1 + 606 * 0.001)
     assert row["n2__intact"] == pytest.approx(100 * 0.3 + 606 * 0.001)
     evaluations = [name for name in row if not name.endswith("__intact")]
     assert len(evaluations) == 5
-    assert all(row[name] == pytest.approx(12 * 0.001) for name in evaluations), "six genes of validation, six of test"
+    assert [name for name in evaluations if name.endswith("__cut")] == ["n2__cut"]
+    for name in evaluations:
+        # Six genes of validation and six of test, in the part of the window that is left.
+        assert row[name] == pytest.approx(12 * 0.001 * (0.5 if name.endswith("__cut") else 1)), name
     assert plan.n_evaluations == 2 * 5
     trained = row["n0__intact"] + row["n2__intact"]
-    assert plan.hours == pytest.approx(2 * (trained + 5 * 12 * 0.001) / 3600)
+    assert plan.hours == pytest.approx(2 * (trained + 4.5 * 12 * 0.001) / 3600)
+    costs = study_costs(study, prism_ray.store.open(settings.store), settings)
+    config = {trial.arm: trial.config for trial in expand(study)}
+    a_gene = plain_multiply_adds(config["n2__intact"].model, 200)
+    trained = 100 * step_multiply_adds(config["n2__intact"]) + 606 * a_gene
+    assert costs.trial_multiply_adds(config["n2__intact"]) == trained
+    assert costs.trial_multiply_adds(config["n2__cut"]) == 12 * a_gene // 2
 
 
 GIB = 2**30
