@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,6 @@ from prism_ray.distributed.launch import StudySettings, TaskMaker  # noqa: E402
 from prism_ray.distributed.launch_note import MoreTrials  # noqa: E402
 from prism_ray.distributed.launch_noting import NotedTasks, note_launch  # noqa: E402
 from prism_ray.distributed.plan import plan_study, study_costs  # noqa: E402
-from prism_ray.distributed.plan_costs import PlanSettings  # noqa: E402
 from prism_ray.distributed.resources import TrialResources  # noqa: E402
 from prism_ray.distributed.scale import driver_load, tracker_calls  # noqa: E402
 from prism_ray.distributed.searcher import FAILURE_KEY  # noqa: E402
@@ -136,7 +135,7 @@ def simulate(folder: Path, study: Study, nodes: int, n_trials: int, trial_s: flo
     """One launch of some of the study's trials."""
     settings = StudySettings(folder / "store", folder / "results", "sqlite:////nowhere.db", command="benchmark")
     before, started = resident_mib(), time.perf_counter()
-    asked = PlanSettings(settings.store, settings.storage, TrialResources(), nodes)
+    asked = replace(settings, max_concurrent=nodes).plan()
     plan_study(study, asked)
     planned = time.perf_counter()
     store = prism_ray.store.open(settings.store)

@@ -53,15 +53,18 @@ def planned(args: argparse.Namespace, study: Study, storage: Path) -> Plan:
     """The plan of a study, by the flags of a launch."""
     from prism_ray.distributed.plan import plan_study
     from prism_ray.distributed.plan_costs import PlanSettings
+    from prism_ray.tracking import resolve_tracking_uri
 
     resources, packing = packed_resources(args, study, storage)
-    return plan_study(study, PlanSettings(args.store.absolute(), storage, resources, args.max_concurrent, packing))
+    tracking_uri = resolve_tracking_uri(args.tracking_uri, storage)
+    store = args.store.absolute()
+    return plan_study(study, PlanSettings(store, storage, resources, args.max_concurrent, packing, tracking_uri))
 
 
 def print_plan(plan: Plan, storage: Path, store: StorePlace) -> None:
     """Print a plan for people."""
     print_heading(plan.question)
-    for name, text in _facts(plan, store).items():
+    for name, text in _facts(plan, storage, store).items():
         print(f"{name:10} {text}")
     for text in plan.warnings:
         print(f"{'warning':10} {text}")
@@ -89,7 +92,7 @@ def print_plan(plan: Plan, storage: Path, store: StorePlace) -> None:
         print(f"not measured: `prism-ray check` with the same flags measures it, and keeps it in {storage}/probes.json")
 
 
-def _facts(plan: Plan, store: StorePlace) -> dict[str, str]:
+def _facts(plan: Plan, storage: Path, store: StorePlace) -> dict[str, str]:
     trials = f"{plan.n_trials:,}: {plan.n_left:,} left, {plan.n_finished:,} finished"
     if plan.n_linked:
         trials += f", {plan.n_linked:,} of them by other studies (linked, not run again)"
@@ -109,6 +112,7 @@ def _facts(plan: Plan, store: StorePlace) -> dict[str, str]:
     facts["data"] = f"{size(plan.read_bytes)} of {store} in all, each different projection read once"
     peak = "not measured" if plan.peak_bytes is None else f"{size(plan.peak_bytes)} measured"
     facts["memory"] = f"{size(plan.largest_bytes)} the largest projection, {size(plan.all_bytes)} all; a trial {peak}"
+    facts["disk"] = f"{size(plan.storage_bytes)} at most, of models, predictions and checkpoints in {storage}"
     return facts
 
 

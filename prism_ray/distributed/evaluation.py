@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from prism_ray.config import RunConfig
 from prism_ray.distributed.loading import Loading, gene_source
+from prism_ray.distributed.projections import read_run
 from prism_ray.errors import TrainingError
 from prism_ray.model import load
 from prism_ray.store import Store
@@ -77,9 +78,3 @@ def evaluated_genes(loading: Loading, store: Store, config: RunConfig) -> GeneRe
     whole = gene_source(loading, store, read_run(config), n_workers=1)
     assert isinstance(whole, MemorySource)
     return MemorySource(whole.arrays.cut(data.window_bp))
-
-
-def read_run(config: RunConfig) -> RunConfig:
-    """A run that reads the projection of the store that this one reads: of an evaluation with the trained window."""
-    data = config.evaluated_data().model_copy(update={"window_bp": config.data.window_bp})
-    return config.trained().model_copy(update={"data": data})

@@ -23,11 +23,12 @@ from prism_ray.config import RunConfig
 from prism_ray.distributed.backend import Backend, Work
 from prism_ray.distributed.budget_watch import BudgetWatch, used_gpu_hours
 from prism_ray.distributed.closing import tracker_may_be_away
+from prism_ray.distributed.disk import copies_kept
 from prism_ray.distributed.failures import read_failure
 from prism_ray.distributed.launch_note import MoreTrials, note_slots
 from prism_ray.distributed.launch_noting import NotedTasks, note_launch
 from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest
-from prism_ray.distributed.plan_costs import PlanCosts
+from prism_ray.distributed.plan_costs import PlanCosts, PlanSettings
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.retries import RetryPolicy
@@ -49,7 +50,6 @@ from prism_ray.tracking import (
     process_courier,
     wait_for_deliveries,
 )
-from prism_ray.tracking.addresses import database_file
 from prism_ray.training.record import TrialRecord, read_record
 
 DELIVERY_S = 20.0
@@ -96,6 +96,12 @@ class StudySettings:
     def study_folder(self, study: str) -> Path:
         """Folder of a study in the workspace, by its name."""
         return study_folder(self.storage, study)
+
+    def plan(self) -> PlanSettings:
+        """What a plan of the launch is made with."""
+        return PlanSettings(
+            self.store, self.storage, self.resources, self.max_concurrent, tracking_uri=self.tracking_uri
+        )
 
 
 @dataclass(frozen=True)
@@ -282,7 +288,8 @@ class Launch:
         with settings.backend.open(
             request, settings.resources, address=settings.address, max_concurrent=settings.max_concurrent
         ) as cluster:
-            room = room_needed(request, cluster.loading, n_left, cluster.n_concurrent, self._n_copies)
+            n_copies = copies_kept(settings.tracking_uri, settings.storage)
+            room = room_needed(request, cluster.loading, n_left, cluster.n_concurrent, n_copies)
             settings.backend.check_nodes(settings.storage, settings.store, room)
             note_slots(settings.storage, study.name, cluster.n_concurrent)
             tasks = source(replace(self.maker, loading=cluster.loading))
@@ -310,12 +317,6 @@ class Launch:
             self._deliver()
         queue.raise_if_broken()
         return queue.failures
-
-    @property
-    def _n_copies(self) -> int:
-        """Copies of what a trial leaves: a tracking store inside the workspace keeps one of its own."""
-        file = database_file(self.settings.tracking_uri)
-        return 2 if file is not None and file.is_relative_to(self.settings.storage) else 1
 
     def _say_reads(self, reads: Mapping[str, int]) -> None:
         """Say what each node has read of the store against what was planned, and keep it with the study's run."""

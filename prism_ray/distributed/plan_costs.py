@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from prism_ray.config import ModelConfig, RunConfig, TrainingConfig
+from prism_ray.distributed.disk import copies_kept, storage_bytes
 from prism_ray.distributed.packing import Packing, trials_a_gpu
-from prism_ray.distributed.projections import bytes_to_read, gene_chroms, projection_bytes, projection_key
+from prism_ray.distributed.projections import (
+    bytes_to_read,
+    gene_chroms,
+    projection_bytes,
+    projection_key,
+)
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.scale import scale_warnings
 from prism_ray.distributed.step_costs import Estimate, StepCosts, read_probes
@@ -33,6 +39,7 @@ class PlanSettings:
         resources: what each trial takes.
         max_concurrent: trials at once; None for as many as fit.
         packing: part of a GPU by measured memory, in place of that of `resources`; None for what these say.
+        tracking_uri: MLflow store; empty for one that keeps nothing in the workspace.
     """
 
     store: StorePlace
@@ -40,6 +47,7 @@ class PlanSettings:
     resources: TrialResources = field(default_factory=TrialResources)
     max_concurrent: int | None = None
     packing: Packing | None = None
+    tracking_uri: str = ""
 
     @property
     def each(self) -> TrialResources:
@@ -101,6 +109,7 @@ class Plan:
         peak_bytes: measured memory of the largest trial's step; None where not measured.
         trials_a_gpu: trials that share a GPU; 0 without a GPU.
         packing: why so many, where that was measured; empty where it was asked for.
+        storage_bytes: of the workspace's disk that the launch writes, at most; what each node is asked for.
     """
 
     study: str
@@ -127,7 +136,8 @@ class Plan:
     all_bytes: int
     peak_bytes: int | None
     trials_a_gpu: int
-    packing: str = ""
+    packing: str
+    storage_bytes: int
 
     @property
     def n_left(self) -> int:
@@ -261,6 +271,7 @@ class PlanCosts:
             peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
             trials_a_gpu=trials_a_gpu(each) if on_gpu else 0,
             packing="" if self._settings.packing is None else self._settings.packing.reason,
+            storage_bytes=self._storage_bytes(left, n_trials - n_finished + n_models_first),
         )
 
     @cached_property
@@ -273,6 +284,11 @@ class PlanCosts:
             return max(1, trials_a_gpu(each)), "on one GPU" if trials_a_gpu(each) else "on the GPUs of one trial"
         n_cpus = usable_cpus()
         return max(1, n_cpus // (each.n_workers * each.cpus_per_worker)), f"on the {n_cpus} CPUs of this machine"
+
+    def _storage_bytes(self, left: Sequence[RunConfig], n_left: int) -> int:
+        settings = self._settings
+        n_copies = copies_kept(settings.tracking_uri, settings.storage)
+        return storage_bytes(left, self._store, n_left, self._slots[0], n_copies)
 
     def _read_bytes(self, config: RunConfig) -> int:
         data, key = config.data, projection_key(config.data)

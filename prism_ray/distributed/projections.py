@@ -45,3 +45,9 @@ def gene_chroms(store: Store, cell_type: str) -> NDArray[np.str_]:
     """(N,) chromosome of each gene of a cell type, in store order, by what the store says of its files."""
     files = store.description.files_of(cell_type)
     return np.repeat([file.chrom for file in files], [file.rows for file in files])
+
+
+def read_run(config: RunConfig) -> RunConfig:
+    """A run that reads the projection of the store that this one reads: of an evaluation with the trained window."""
+    data = config.evaluated_data().model_copy(update={"window_bp": config.data.window_bp})
+    return config.trained().model_copy(update={"data": data})

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from prism_ray.distributed.evaluation import read_run
 from prism_ray.distributed.launch import Launch, StudyOutcome
+from prism_ray.distributed.projections import read_run
 from prism_ray.distributed.trial import TrialTask, failed_for_good
 from prism_ray.distributed.trial_queue import GivenTrials
 from prism_ray.study.designs import expand
@@ -57,7 +57,7 @@ def run_fixed(launch: Launch, trials: Iterable[Trial], earlier: Sequence[TrialTa
         failed = launch.run(
             GivenTrials(missing, _models_to_wait_for({name: tasks[name] for name in missing})),
             lambda maker: FixedTasks({name: replace(tasks[name], loading=maker.loading) for name in missing}),
-            [read_run(task.config) for task in tasks.values()],
+            [read_run(tasks[name].config) for name in missing],
             known=(*earlier, *tasks.values()),
             n_left=len(missing),
         )

@@ -14,6 +14,7 @@ from itertools import product
 from pathlib import Path
 
 import prism_ray.store
+from prism_ray.distributed.disk import copies_kept
 from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.launch_checks import Check, cheap_checks
 from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest, OpenCluster
@@ -27,6 +28,7 @@ from prism_ray.distributed.step_costs import StepCost, keep_probes
 from prism_ray.distributed.study_search import search_database
 from prism_ray.errors import Fault, FaultList, PrismRayError, StoreError
 from prism_ray.store import Store
+from prism_ray.study.extremes import search_runs
 from prism_ray.study.spec import Study
 from prism_ray.tracking import prepare
 from prism_ray.tracking.addresses import database_file, redact
@@ -70,7 +72,7 @@ def check_study(study: Study, settings: CheckSettings) -> Iterator[Check]:
 
 def read_request(study: Study, store: Store, asked: LoadingAsked) -> LoadingRequest:
     """What the trials of a study read, whichever of them are left."""
-    configs = study.search_extremes() if study.search is not None else tuple(arm.config for arm in study.arms)
+    configs = search_runs(study) if study.search is not None else tuple(arm.config for arm in study.arms)
     placed = [
         study.with_place(config.trained(), study.seeds[0], fold, cell_type)
         for config, cell_type, fold in product(configs, study.cell_types, study.folds)
@@ -95,7 +97,8 @@ def check_room(
     """
     # What does not fit is streamed, unless the cache is asked for.
     loading = Loading("cache" if launch.loading == "cache" else "stream")
-    room = room_needed(read_request(study, store, launch.loading), loading, n_left, n_concurrent=1)
+    n_copies = copies_kept(launch.tracking_uri, launch.storage)
+    room = room_needed(read_request(study, store, launch.loading), loading, n_left, 1, n_copies)
     free = shutil.disk_usage(launch.storage).free if launch.storage.is_dir() else room.storage_bytes
     sights = [
         NodeSight(
@@ -130,7 +133,8 @@ def _on_the_cluster(study: Study, settings: CheckSettings) -> Iterator[Check]:
         yield _checked("resources and loading", enter)
         if not opened:
             return
-        room = room_needed(request, opened[0].loading, study.n_trials, opened[0].n_concurrent)
+        n_copies = copies_kept(launch.tracking_uri, launch.storage)
+        room = room_needed(request, opened[0].loading, study.n_trials, opened[0].n_concurrent, n_copies)
         yield _checked(
             "folders and room on every node", lambda: launch.backend.check_nodes(launch.storage, launch.store, room)
         )

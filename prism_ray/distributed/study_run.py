@@ -15,7 +15,6 @@ from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, Ta
 from prism_ray.distributed.launch_checks import check_launch
 from prism_ray.distributed.networks import network_lines
 from prism_ray.distributed.plan import plan_study, study_costs
-from prism_ray.distributed.plan_costs import PlanSettings
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.stop_request import clear_stop, signals_stop
 from prism_ray.distributed.study_ablation import run_ablation
@@ -66,7 +65,7 @@ def _run_tracked(study: Study, settings: StudySettings, progress: Progress, stor
     tracker = MlflowTracker(settings.tracking_uri, artifacts, background=True)
     tags = {**source_tags(settings.source_folder), **override_tags(study)}
     header = study_header(study, store.digest, settings.command, tags)
-    asked = PlanSettings(settings.store, settings.storage, settings.resources, settings.max_concurrent)
+    asked = settings.plan()
     plan = plan_study(study, asked)
     diff = source_diff(settings.source_folder)
     changes = {"source.diff": diff} if diff else {}

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from prism_ray.config import ModelConfig
 from prism_ray.errors import ConfigError, FaultList
 from prism_ray.model.batch_norm import SyncBatchNorm1d
+from prism_ray.workload import ENCODER_WIDTHS
 
-_KERNEL_WIDTHS = (7, 5, 3)
 _POOLING = 4
-LEAST_WINDOW_BP = _POOLING ** len(_KERNEL_WIDTHS)
+LEAST_WINDOW_BP = _POOLING ** len(ENCODER_WIDTHS)
 """Shortest window of which three poolings leave a position."""
 
 
@@ -33,7 +33,7 @@ class ConfounderEncoder(nn.Module):
         self.activation = config.weight_activation
         layers: list[nn.Module] = []
         channels = n_signals
-        for block, width in enumerate(_KERNEL_WIDTHS):
+        for block, width in enumerate(ENCODER_WIDTHS):
             wider = config.confounder_channels * 2**block
             layers += [
                 nn.Conv1d(channels, wider, width, padding=width // 2),

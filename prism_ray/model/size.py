@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from prism_ray.config import ModelConfig
 from prism_ray.model.interface import InputShape
-from prism_ray.model.parameters import count_parameters
-from prism_ray.model.prism import Prism
-from prism_ray.workload import plain_multiply_adds, training_multiply_adds
+from prism_ray.workload import model_parameters, plain_multiply_adds, training_multiply_adds
 
 
 @dataclass(frozen=True)
@@ -31,12 +27,10 @@ class ModelSize:
 
 
 def model_size(config: ModelConfig, inputs: InputShape, window_bp: int) -> ModelSize:
-    """Size of the model of a config at a window; takes no memory for its weights.
-
-    Raises:
-        ConfigError: background states without signals to learn them from.
-    """
-    with torch.device("meta"):
-        n_parameters = count_parameters(Prism(config, inputs))
-    plain, training = plain_multiply_adds(config, window_bp), training_multiply_adds(config, window_bp)
-    return ModelSize(n_parameters, config.n_states + 1, plain, training)
+    """Size of the model of a config at a window."""
+    return ModelSize(
+        n_parameters=model_parameters(config, inputs.n_signals, inputs.n_scalars, inputs.sequence),
+        n_copies=config.n_states + 1,
+        plain_multiply_adds=plain_multiply_adds(config, window_bp),
+        training_multiply_adds=training_multiply_adds(config, window_bp),
+    )

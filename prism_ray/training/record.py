@@ -32,6 +32,9 @@ PREDICTIONS_NAME = "test_predictions.parquet"
 STATES_NAME = "state_weights.parquet"
 EXAMPLE_NAME = "example_input.npz"
 RECORD_SCHEMA = 1
+_EXAMPLE_GENES = 4
+_EXAMPLE_POSITIONS = 8000
+"""Positions (genes x bp) of an example input: below it four genes, of longer windows fewer, at least one."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,11 @@ class TrialRecord:
         # Only models with learned states have weights, only runs that trained an example; records of before have none.
         some = [name for name in (STATES_NAME, EXAMPLE_NAME) if (self.folder / name).exists()]
         return {**names, **{name: self.folder / name for name in (PREDICTIONS_NAME, *some, RESULT_NAME)}}
+
+
+def example_genes(window_bp: int) -> int:
+    """Genes whose inputs a run keeps."""
+    return max(1, min(_EXAMPLE_GENES, _EXAMPLE_POSITIONS // window_bp))
 
 
 def read_record(folder: Path) -> TrialRecord | None:

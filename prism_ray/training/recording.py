@@ -34,13 +34,10 @@ from prism_ray.training.record import (
     RESULT_NAME,
     STATES_NAME,
     TrialRecord,
+    example_genes,
     read_record,
 )
 from prism_ray.training.sources import GeneReader, NamedGenes, as_source
-
-_EXAMPLE_GENES = 4
-_EXAMPLE_POSITIONS = 8000
-"""Positions (genes x bp) of an example input: below it four genes, of longer windows fewer, at least one."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +161,6 @@ def _write_states(folder: Path, rows: NDArray[np.int64], states: NDArray[np.floa
         return
     columns = {f"state_{number + 1}": list(states[:, :, number]) for number in range(states.shape[2])}
     _write_table(folder / STATES_NAME, pd.DataFrame({"gene_id": genes.gene_id[rows], **columns}))
-
-
-def example_genes(window_bp: int) -> int:
-    """Genes whose inputs a run keeps."""
-    return max(1, min(_EXAMPLE_GENES, _EXAMPLE_POSITIONS // window_bp))
 
 
 def _write_example(folder: Path, reader: GeneReader, rows: NDArray[np.int64]) -> None:

@@ -20,12 +20,12 @@ from prism_ray.config import RunConfig
 from prism_ray.distributed import trial as trial_module
 from prism_ray.distributed.attempts import read_attempts
 from prism_ray.distributed.backend import Backend
+from prism_ray.distributed.disk import kept_bytes
 from prism_ray.distributed.failures import forget_failure
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudyOutcome, StudySettings
 from prism_ray.distributed.launch_note import read_launch
 from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.room import kept_bytes
 from prism_ray.distributed.stop_request import request_stop
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.study_status import study_status

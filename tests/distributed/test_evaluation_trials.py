@@ -16,10 +16,11 @@ from ray.tune.search import Searcher
 
 import prism_ray.store
 from prism_ray.config import EvaluationConfig, RunConfig, patched
-from prism_ray.distributed.evaluation import evaluated_genes, read_run
+from prism_ray.distributed.evaluation import evaluated_genes
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudyOutcome, StudySettings
 from prism_ray.distributed.loading import Loading, LoadingAsked
+from prism_ray.distributed.projections import read_run
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.train import has_pipeline

@@ -13,11 +13,12 @@ import pytest
 import prism_ray.store
 from prism_ray.cli import main
 from prism_ray.distributed import node_checks
+from prism_ray.distributed.disk import checkpoint_bytes, kept_bytes
 from prism_ray.distributed.loading import Loading, LoadingRequest, loading_cluster
 from prism_ray.distributed.node_checks import check_nodes, node_faults
 from prism_ray.distributed.node_sight import NodeSight
 from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.room import Room, checkpoint_bytes, kept_bytes, room_needed
+from prism_ray.distributed.room import Room, room_needed
 from prism_ray.distributed.study_run import run_study
 from prism_ray.errors import InputError, StoreError
 from prism_ray.store import Store
