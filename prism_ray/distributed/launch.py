@@ -32,12 +32,13 @@ from prism_ray.distributed.plan_costs import PlanCosts, PlanSettings
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.retries import RetryPolicy
-from prism_ray.distributed.room import mib, room_needed
+from prism_ray.distributed.room import room_needed
 from prism_ray.distributed.stop_request import StopRequest, StopWatch, read_stop
 from prism_ray.distributed.trial import TaskSource, TrialTask, failed_for_good, publish_record, task_label
 from prism_ray.distributed.trial_queue import TrialQueue
 from prism_ray.distributed.tune import RayBackend
 from prism_ray.distributed.workspace import study_folder, trial_folder, trial_journals
+from prism_ray.sizes import size_text
 from prism_ray.store import Store, StorePlace
 from prism_ray.study.spec import Study, Trial
 from prism_ray.tracking import (
@@ -326,8 +327,8 @@ class Launch:
         most, in_all = max(self.reads.values()), sum(self.reads.values())
         nodes = "1 node has" if len(self.reads) == 1 else f"{len(self.reads)} nodes have"
         self.progress.remark(
-            f"store: {nodes} read {mib(in_all)} of it, {mib(most)} at most a node; "
-            f"planned: {mib(self.planned_bytes)}, each projection once"
+            f"store: {nodes} read {size_text(in_all)} of it, {size_text(most)} at most a node; "
+            f"planned: {size_text(self.planned_bytes)}, each projection once"
         )
         content = {"planned_bytes": self.planned_bytes, "read_bytes": dict(self.reads)}
         metrics = {

@@ -8,6 +8,7 @@ from prism_ray.distributed.disk import storage_bytes
 from prism_ray.distributed.loading import Loading, LoadingRequest
 from prism_ray.distributed.projections import projection_bytes
 from prism_ray.errors import Fault
+from prism_ray.sizes import size_text
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class Room:
     decode_bytes: int = 0
 
     def __str__(self) -> str:
-        genes = f", {gib(self.cache_bytes)} of object store, {gib(self.decode_bytes)} while decoding"
-        return f"{gib(self.storage_bytes)} of disk" + (genes if self.cache_bytes else "")
+        genes = f", {size_text(self.cache_bytes)} of object store, {size_text(self.decode_bytes)} while decoding"
+        return f"{size_text(self.storage_bytes)} of disk" + (genes if self.cache_bytes else "")
 
 
 def room_needed(request: LoadingRequest, loading: Loading, n_left: int, n_concurrent: int, n_copies: int = 1) -> Room:
@@ -52,17 +53,7 @@ def cache_fault(room: Room, object_store_bytes: float) -> Fault | None:
         return None
     return Fault(
         "memory",
-        f"the object store holds {gib(object_store_bytes)}, and the genes that a node keeps decoded take "
-        f"{gib(room.cache_bytes)}",
+        f"the object store holds {size_text(object_store_bytes)}, and the genes that a node keeps decoded take "
+        f"{size_text(room.cache_bytes)}",
         "use --loading stream, a shorter window or fewer signals, or nodes with a larger object store",
     )
-
-
-def mib(n_bytes: float) -> str:
-    """Bytes in MiB."""
-    return f"{n_bytes / 2**20:,.1f} MiB"
-
-
-def gib(n_bytes: float) -> str:
-    """Bytes in GiB."""
-    return f"{n_bytes / 2**30:.3g} GiB"

@@ -27,6 +27,7 @@ from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.step_costs import StepCost, keep_probes
 from prism_ray.distributed.study_search import search_database
 from prism_ray.errors import Fault, FaultList, PrismRayError, StoreError
+from prism_ray.sizes import size_text
 from prism_ray.store import Store
 from prism_ray.study.extremes import search_runs
 from prism_ray.study.spec import Study
@@ -155,7 +156,7 @@ def _steps(study: Study, settings: CheckSettings) -> Iterator[Check]:
             found.append(cost)
             return (
                 f"{cost.step_s:.3g} s a step, {cost.evaluate_s:.3g} s a gene evaluated, "
-                f"{cost.peak_bytes / 2**20:,.0f} MiB at its peak, on {cost.device}"
+                f"{size_text(cost.peak_bytes)} at its peak, on {cost.device}"
             )
 
         yield _checked(f"step of the {name} trial", measure)
