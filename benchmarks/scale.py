@@ -40,9 +40,10 @@ import prism_ray.store  # noqa: E402
 from benchmarks.plan import make_workspace  # noqa: E402
 from benchmarks.sweep import Silent  # noqa: E402
 from prism_ray.distributed.backend import Backend, Work  # noqa: E402
-from prism_ray.distributed.launch import StudySettings, TaskMaker  # noqa: E402
+from prism_ray.distributed.launch import TaskMaker  # noqa: E402
 from prism_ray.distributed.launch_note import MoreTrials  # noqa: E402
 from prism_ray.distributed.launch_noting import NotedTasks, note_launch  # noqa: E402
+from prism_ray.distributed.launch_settings import StudySettings  # noqa: E402
 from prism_ray.distributed.plan import plan_study, study_costs  # noqa: E402
 from prism_ray.distributed.resources import TrialResources  # noqa: E402
 from prism_ray.distributed.scale import driver_load, tracker_calls  # noqa: E402

@@ -25,7 +25,8 @@ from benchmarks.store_data import CELL_TYPE, CHROMS, SIGNALS, make_catalog, make
 from benchmarks.store_fill import arrow_alone
 from prism_ray.config import RunConfig
 from prism_ray.distributed.build import build_store
-from prism_ray.distributed.loading import LoadingRequest, stream_loading, stream_plan
+from prism_ray.distributed.loading import stream_loading, stream_plan
+from prism_ray.distributed.loading_choice import LoadingRequest
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.streaming import StreamSource
 from prism_ray.features.catalog import load_catalog

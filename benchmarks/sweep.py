@@ -174,7 +174,7 @@ def run_sweep(folder: Path, store: Path) -> Sweep:
     """Run the study in a new workspace below `folder`."""
     import ray
 
-    from prism_ray.distributed.launch import StudySettings
+    from prism_ray.distributed.launch_settings import StudySettings
     from prism_ray.distributed.resources import TrialResources
     from prism_ray.distributed.runtime import WORKER_ENVIRONMENT
     from prism_ray.distributed.study_run import run_study

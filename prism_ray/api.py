@@ -16,18 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudyOutcome, StudySettings
+from prism_ray.distributed.launch import StudyOutcome
 from prism_ray.distributed.launch_checks import Check
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.packing import pack as packing_of
 from prism_ray.distributed.plan import plan_study
 from prism_ray.distributed.plan_costs import Plan
 from prism_ray.distributed.progress import Progress
+from prism_ray.distributed.ray_backend import RayBackend
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.study_check import CheckSettings, check_study
 from prism_ray.distributed.study_control import Cancelled, cancel_study, resumed_launch, retried_launch
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.study_status import StudyStatus, study_status
-from prism_ray.distributed.tune import RayBackend
 from prism_ray.distributed.workspace import workspace_fault
 from prism_ray.errors import InputError
 from prism_ray.report.build import ReportResult, write_report

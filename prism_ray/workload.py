@@ -1,7 +1,10 @@
-"""What a run costs by its settings alone: trained values of its network, and multiply-adds of its backbone.
+"""What a run costs by its settings alone: trained values, multiply-adds of its backbone, how they grow.
 
-Norms, activations, the encoder of states and the head are left out: they are small beside the backbone. Knows settings
-and no network, so that a plan can say which trial is the largest without loading one.
+Of multiply-adds, norms, activations, the encoder of states and the head are left out: they are small beside the
+backbone. Knows settings and no network, so that who plans or submits a study says which trial is the largest, and how
+large its model, without PyTorch, which takes seconds to load.
+
+Legend: S signals, K scalars, D channels, E inner channels, n background states.
 """
 
 from __future__ import annotations
@@ -25,64 +28,65 @@ def _cnn(config: ModelConfig) -> int:
     return config.n_layers * config.d_model * inner * (config.cnn_width + 1)
 
 
+def _direction_values(config: ModelConfig) -> int:
+    inner, rank = config.expand * config.d_model, math.ceil(config.d_model / 16)
+    # Convolution with its bias, projection to step size, B and C, step size with its bias, A, D.
+    return inner * (config.d_conv + 1 + (rank + 2 * config.d_state) + rank + 1 + config.d_state + 1)
+
+
+def _mamba_values(config: ModelConfig, n_directions: int) -> int:
+    norm, projections = config.d_model, 3 * config.d_model * config.expand * config.d_model
+    return config.n_layers * (norm + projections + n_directions * _direction_values(config))
+
+
+def _cnn_values(config: ModelConfig) -> int:
+    width, inner = config.d_model, config.expand * config.d_model
+    return config.n_layers * (width + inner * (width * config.cnn_width + 1) + width * (inner + 1))
+
+
+BLOCK_VALUES: Mapping[str, Callable[[ModelConfig], int]] = {
+    "caduceus": lambda config: _mamba_values(config, n_directions=2),
+    "mamba": lambda config: _mamba_values(config, n_directions=1),
+    "cnn": _cnn_values,
+}
+"""Of each backbone: trained values of its blocks, without the norm after the last of them."""
+
+ENCODER_KERNEL_WIDTHS = (7, 5, 3)
+"""Of the convolutions of the encoder of background states, each with twice the channels of the one before."""
+
+
+def n_parameters(config: ModelConfig, n_signals: int, n_scalars: int, *, sequence: bool) -> int:
+    """Trained values of a model.
+
+    Args:
+        n_signals: S, at least 1 where there are background states.
+        n_scalars: K.
+        sequence: whether it sees DNA.
+    """
+    width = config.d_model
+    embeddings = (5 * width if sequence else 0) + ((n_signals + 1) * width if n_signals else 0)
+    head = (width + n_scalars + 1) * width + (width + 1) * width + width + 1
+    return embeddings + BLOCK_VALUES[config.backbone](config) + width + head + _encoder_values(config, n_signals)
+
+
+def _encoder_values(config: ModelConfig, n_signals: int) -> int:
+    """Trained values of what the weights of background states come from; only a learned source has any."""
+    if config.n_states == 0 or config.states != "learned":
+        return 0
+    values, channels = 0, n_signals
+    for block, kernel in enumerate(ENCODER_KERNEL_WIDTHS):
+        wider = config.confounder_channels * 2**block
+        values += wider * (channels * kernel + 1) + 2 * wider  # the latter of its batch norm
+        channels = wider
+    return values + (channels + 1) * config.d_model * config.n_states
+
+
 POSITION_COST: Mapping[str, Callable[[ModelConfig], int]] = {
     "caduceus": lambda config: _mamba(config, n_directions=2),
     "mamba": lambda config: _mamba(config, n_directions=1),
     "cnn": _cnn,
 }
 """Of each backbone: multiplications with an addition that one position of one copy of the input takes forward."""
-
-
-ENCODER_WIDTHS = (7, 5, 3)
-"""Taps of the convolutions of the encoder of states, each of which has twice the channels of the one before."""
-
-
-def _mamba_parameters(config: ModelConfig, n_directions: int) -> int:
-    width, inner, rank = config.d_model, config.expand * config.d_model, math.ceil(config.d_model / 16)
-    projected = rank + 2 * config.d_state
-    # Convolution and its bias, projection to R, B and C, that of the step size and its bias, A (E, N), D.
-    direction = inner * (config.d_conv + 1 + projected + rank + 1 + config.d_state + 1)
-    block = width + 2 * width * inner + n_directions * direction + inner * width
-    return config.n_layers * block + width
-
-
-def _cnn_parameters(config: ModelConfig) -> int:
-    width, inner = config.d_model, config.expand * config.d_model
-    block = width + inner * (width * config.cnn_width + 1) + width * (inner + 1)
-    return config.n_layers * block + width
-
-
-BACKBONE_PARAMETERS: Mapping[str, Callable[[ModelConfig], int]] = {
-    "caduceus": lambda config: _mamba_parameters(config, n_directions=2),
-    "mamba": lambda config: _mamba_parameters(config, n_directions=1),
-    "cnn": _cnn_parameters,
-}
-"""Of each backbone: trained values, its last norm included."""
-
-
-def _encoder_parameters(config: ModelConfig, n_signals: int) -> int:
-    found, channels = 0, n_signals
-    for block, taps in enumerate(ENCODER_WIDTHS):
-        wider = config.confounder_channels * 2**block
-        found += wider * (channels * taps + 1) + 2 * wider
-        channels = wider
-    return found + config.d_model * config.n_states * (channels + 1)
-
-
-def model_parameters(config: ModelConfig, n_signals: int, n_scalars: int, sequence: bool) -> int:
-    """Trained values of a network.
-
-    Args:
-        n_signals: signals along the window, S.
-        n_scalars: scalar features a gene, K.
-        sequence: whether it sees DNA.
-    """
-    width = config.d_model
-    embedding = 5 * width * sequence + (n_signals + 1) * width * (n_signals > 0)
-    head = (width + n_scalars + 1) * width + (width + 1) * width + width + 1
-    learns_states = config.n_states > 0 and config.states == "learned"
-    states = _encoder_parameters(config, n_signals) if learns_states else 0
-    return embedding + BACKBONE_PARAMETERS[config.backbone](config) + head + states
 
 
 def plain_multiply_adds(config: ModelConfig, window_bp: int) -> int:

@@ -29,10 +29,12 @@ def run(args: argparse.Namespace) -> int:
     settings = launch_settings(args)
     study = asked_study(args)
     say_study(study)
+    print(
+        f"{'ok':6} study file: {study.path}, {study.n_trials:,} trials", flush=True
+    )  # before what takes seconds to load
     from prism_ray.distributed.packing import AUTO
     from prism_ray.distributed.study_check import CheckSettings, check_study
 
-    print(f"{'ok':6} study file: {study.path}, {study.n_trials:,} trials", flush=True)
     n_failed = 0
     for check in check_study(study, CheckSettings(settings, args.deep, pack=args.gpus_per_worker == AUTO)):
         if check.ok:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from prism_ray.cli.options import add_cluster, add_resources, store_place, trial_resources, workspace_path
 
 if TYPE_CHECKING:
-    from prism_ray.distributed.launch import StudySettings
+    from prism_ray.distributed.launch_settings import StudySettings
     from prism_ray.distributed.packing import Packing
     from prism_ray.distributed.resources import TrialResources
     from prism_ray.study.spec import Study
@@ -92,7 +92,7 @@ def launch_settings(args: argparse.Namespace) -> StudySettings:
     """
     storage = workspace_folder(args)
     from prism_ray.distributed.jobs import DATABASE_VARIABLE
-    from prism_ray.distributed.launch import StudySettings
+    from prism_ray.distributed.launch_settings import StudySettings
     from prism_ray.tracking import resolve_tracking_uri
 
     return StudySettings(

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 from prism_ray.cli.launching import say_study
 
 if TYPE_CHECKING:
-    from prism_ray.distributed.launch import StudySettings
+    from prism_ray.distributed.launch_settings import StudySettings
     from prism_ray.study.spec import Study
 
 
 def launch(study: Study, settings: StudySettings) -> int:
     """Run a study, print what became of it and where to compare; the exit code."""
+    say_study(study)  # before what takes seconds to load
     from prism_ray.cli.progress import Shown, StudyProgress
     from prism_ray.distributed.study_run import run_study
-    from prism_ray.report.build import write_report
 
-    say_study(study)
     shown = Shown(
         metric=study.objective.metric,
         direction=study.objective.direction,
@@ -43,6 +42,8 @@ def launch(study: Study, settings: StudySettings) -> int:
         print(f"          what it lacks waits in {settings.storage}: `{sync}` delivers it,")
         print(f"          and `prism-ray report {study.name} --storage {settings.storage}` writes the report then")
     elif outcome.n_finished:
+        from prism_ray.report.build import write_report
+
         report = write_report(settings.tracking_uri, study.name, settings.storage / "reports" / study.name)
         print(report.text)
         print(f"report    {report.html}")

@@ -22,7 +22,7 @@ from prism_ray.cli.plan import planned, print_plan
 from prism_ray.sizes import size_text
 
 if TYPE_CHECKING:
-    from prism_ray.distributed.launch import StudySettings
+    from prism_ray.distributed.launch_settings import StudySettings
     from prism_ray.distributed.submission import Submission
     from prism_ray.distributed.submission_cluster import ClusterFacts, JobCluster
     from prism_ray.distributed.submission_package import Package
@@ -170,7 +170,7 @@ def _study_name(asked: str, file: Path) -> str:
 def _check_and_plan(args: argparse.Namespace, study: Study, settings: StudySettings, facts: ClusterFacts) -> None:
     """Refuse a study that cannot run, and print its plan; less of both where the store is not on this machine."""
     from prism_ray.distributed.launch_checks import check_launch
-    from prism_ray.distributed.study_check import check_room
+    from prism_ray.distributed.study_room import check_room
 
     if not _is_seen_here(settings.store):
         print(f"{study.name}: {study.n_trials:,} trials", flush=True)

@@ -1,7 +1,7 @@
 """What runs the trials of a launch: an interface that knows nothing of studies, and what passes through it.
 
-`RayBackend` (tune.py) runs many at once over a cluster; `InProcessBackend` (in_process.py) runs one after another in
-this process, with no cluster at all. Both ask the same queue for trials, run them by the same function
+`RayBackend` (ray_backend.py) runs many at once over a cluster; `InProcessBackend` (in_process.py) runs one after
+another in this process, with no cluster at all. Both ask the same queue for trials, run them by the same function
 (`run_proposal`) and tell the queue how they ended: the order of trials, retries and stopping do not depend on them.
 """
 
@@ -11,16 +11,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from prism_ray.config import RunConfig
-from prism_ray.distributed.loading import LoadingAsked, LoadingRequest, OpenCluster
-from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.room import Room
-from prism_ray.distributed.trial import TaskSource
-from prism_ray.distributed.trial_queue import TrialQueue
-from prism_ray.store import StorePlace
-from prism_ray.training.step_probe import MeasuredStep
+if TYPE_CHECKING:
+    from prism_ray.config import RunConfig
+    from prism_ray.distributed.loading_choice import LoadingAsked, LoadingRequest, OpenCluster
+    from prism_ray.distributed.resources import TrialResources
+    from prism_ray.distributed.room import Room
+    from prism_ray.distributed.trial import TaskSource
+    from prism_ray.distributed.trial_queue import TrialQueue
+    from prism_ray.store import StorePlace
+    from prism_ray.training.step_probe import MeasuredStep
 
 
 @dataclass(frozen=True)

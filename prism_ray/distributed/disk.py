@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from prism_ray.config import RunConfig
-from prism_ray.distributed.projections import gene_bytes, gene_chroms, read_run
+from prism_ray.distributed.projections import gene_bytes, gene_chroms, model_parameters, read_run
 from prism_ray.store import Store
 from prism_ray.tracking.addresses import database_file
 from prism_ray.training.record import example_genes
-from prism_ray.workload import model_parameters
 
 _VALUE_BYTES = 4
 _CHECKPOINT_VALUES = 4
@@ -57,15 +56,9 @@ def kept_bytes(config: RunConfig, store: Store) -> int:
     n_weights = config.model.d_model * config.model.n_states if config.model.states == "learned" else 0
     tables = n_test * (_ROW_BYTES + _VALUE_BYTES * n_weights)
     example = example_genes(data.window_bp) * gene_bytes(data)
-    return tables + example + _VALUE_BYTES * _parameters(config, store) + _REST_BYTES
+    return tables + example + _VALUE_BYTES * model_parameters(store, config) + _REST_BYTES
 
 
 def checkpoint_bytes(config: RunConfig, store: Store) -> int:
     """Bytes of a run's checkpoint."""
-    return 0 if config.is_evaluation else _CHECKPOINT_VALUES * _VALUE_BYTES * _parameters(config, store)
-
-
-def _parameters(config: RunConfig, store: Store) -> int:
-    data = config.data
-    n_scalars = len(store.scalar_names if data.scalars == "all" else data.scalars)
-    return model_parameters(config.model, len(data.signals), n_scalars, data.sequence)
+    return 0 if config.is_evaluation else _CHECKPOINT_VALUES * _VALUE_BYTES * model_parameters(store, config)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prism_ray.config import RunConfig
-from prism_ray.distributed.loading import Loading, gene_source
+from prism_ray.distributed.loading import gene_source
+from prism_ray.distributed.loading_choice import Loading
 from prism_ray.distributed.projections import read_run
 from prism_ray.errors import TrainingError
 from prism_ray.model import load

@@ -7,8 +7,6 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray.exceptions import RayError
-
 from prism_ray.distributed.workspace import write_whole
 from prism_ray.errors import PrismRayError, TrainingError
 
@@ -48,6 +46,8 @@ def would_repeat(problem: BaseException) -> bool:
     """
     if isinstance(problem, TrainingError):
         return not isinstance(problem, ProcessDiedError)
+    from ray.exceptions import RayError  # who only reads why trials failed needs none of Ray
+
     return not isinstance(problem, PrismRayError | OSError | MemoryError | RayError)
 
 

@@ -1,17 +1,22 @@
 """GPUs that were asked for, and whether PyTorch can use them, asked before anything waits for them.
 
 Ray counts the GPUs of a node by its driver; whether the PyTorch that is installed there can use them is another
-question, and a run that asked for a GPU is never quietly given a CPU.
+question, and a run that asked for a GPU is never quietly given a CPU. PyTorch is loaded when it is asked: who submits a
+study to a cluster, or joins one, has nothing to ask it.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import ray
-import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prism_ray.distributed.runtime import starts_local_cluster
 from prism_ray.errors import ConfigError, Fault, FaultList
+
+if TYPE_CHECKING:
+    import torch
 
 _ANSWER_TIMEOUT_S = 60.0
 """Where all GPUs of a node are taken nobody answers: its trials wait as well, and are told then."""
@@ -21,6 +26,8 @@ _FIX = f"use {_FLAG} 0, or a machine with an NVIDIA GPU and a CUDA build of PyTo
 
 def no_cuda() -> str | None:
     """Why PyTorch can use no NVIDIA GPU in this process; None where it can."""
+    import torch
+
     if torch.cuda.is_available():
         return None
     return "PyTorch was built without CUDA" if torch.version.cuda is None else "PyTorch finds no NVIDIA GPU"
@@ -46,6 +53,8 @@ def trial_device(gpus_per_worker: float) -> torch.device:
     Raises:
         ConfigError: it was given a GPU that PyTorch cannot use.
     """
+    import torch
+
     if gpus_per_worker == 0:
         return torch.device("cpu")
     reason = no_cuda()

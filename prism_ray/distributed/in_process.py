@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from prism_ray.config import RunConfig
 from prism_ray.distributed.backend import Work
 from prism_ray.distributed.gpus import trial_device
-from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest, OpenCluster, check_loading_name
+from prism_ray.distributed.loading_choice import Loading, LoadingAsked, LoadingRequest, OpenCluster, check_loading_name
 from prism_ray.distributed.node_checks import node_faults
 from prism_ray.distributed.node_sight import sight_of
 from prism_ray.distributed.probe import measure_here

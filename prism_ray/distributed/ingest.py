@@ -14,14 +14,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import prism_ray.store
 from prism_ray.config import DataConfig
-from prism_ray.distributed.projections import projection_key
+from prism_ray.distributed.projections import CACHED_PROJECTIONS, projection_key
 from prism_ray.errors import PrismRayError
 from prism_ray.machine import usable_cpus
 from prism_ray.store import GeneArrays, StorePlace
 from prism_ray.store.reading import bytes_read
-
-CACHED_PROJECTIONS = 4
-"""Projections kept a node: trials of a study come in few kinds, and the object store is not large."""
 
 
 def read_projection(store: StorePlace, data: DataConfig) -> GeneArrays:

@@ -1,4 +1,4 @@
-"""A launch of a study: where and how it runs, what its kinds have in common, and what it came to.
+"""A launch of a study: what its kinds have in common, and what it came to.
 
 Folders of a workspace (`storage`), which every node must see:
 
@@ -20,26 +20,24 @@ from pathlib import Path
 from ray.tune.search import Searcher
 
 from prism_ray.config import RunConfig
-from prism_ray.distributed.backend import Backend, Work
+from prism_ray.distributed.backend import Work
 from prism_ray.distributed.budget_watch import BudgetWatch, used_gpu_hours
 from prism_ray.distributed.closing import tracker_may_be_away
 from prism_ray.distributed.disk import copies_kept
 from prism_ray.distributed.failures import read_failure
 from prism_ray.distributed.launch_note import MoreTrials, note_slots
 from prism_ray.distributed.launch_noting import NotedTasks, note_launch
-from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest
-from prism_ray.distributed.plan_costs import PlanCosts, PlanSettings
+from prism_ray.distributed.launch_settings import StudySettings
+from prism_ray.distributed.loading_choice import Loading, LoadingRequest
+from prism_ray.distributed.plan_costs import PlanCosts
 from prism_ray.distributed.progress import Progress
-from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.retries import RetryPolicy
 from prism_ray.distributed.room import room_needed
 from prism_ray.distributed.stop_request import StopRequest, StopWatch, read_stop
 from prism_ray.distributed.trial import TaskSource, TrialTask, failed_for_good, publish_record, task_label
 from prism_ray.distributed.trial_queue import TrialQueue
-from prism_ray.distributed.tune import RayBackend
-from prism_ray.distributed.workspace import study_folder, trial_folder, trial_journals
+from prism_ray.distributed.workspace import trial_folder, trial_journals
 from prism_ray.sizes import size_text
-from prism_ray.store import Store, StorePlace
+from prism_ray.store import Store
 from prism_ray.study.spec import Study, Trial
 from prism_ray.tracking import (
     MlflowTracker,
@@ -58,51 +56,6 @@ DELIVERY_S = 20.0
 _GRACE_S = 2.0
 """The same for trials' processes. Ray ends them with their last trial, in the middle of a delivery too: what is in
 their journals then is delivered from here."""
-
-
-@dataclass(frozen=True)
-class StudySettings:
-    """Where and how a study runs; none of it changes a number.
-
-    Attributes:
-        store: feature store, in a folder or in a bucket that every node reads.
-        storage: folder of the workspace, absolute, on storage that every node sees.
-        tracking_uri: MLflow store, absolute.
-        resources: what each trial takes.
-        max_concurrent: trials at once; None for as many as fit.
-        address: of a running Ray cluster; None for `RAY_ADDRESS`, else a local one.
-        loading: how trials get their genes; `auto` to choose by their size.
-        source_folder: folder whose git commit the runs carry.
-        command: how to repeat the study.
-        backend: what runs the trials.
-        study_file: file that the study is from, where it was read from a copy.
-        retry: how often a trial is started again whose process died.
-        search_database: searcher's database, see `open_storage`; None for a journal in the study's folder.
-    """
-
-    store: StorePlace
-    storage: Path
-    tracking_uri: str
-    resources: TrialResources = field(default_factory=TrialResources)
-    max_concurrent: int | None = None
-    address: str | None = None
-    loading: LoadingAsked = "auto"
-    source_folder: Path = field(default_factory=Path.cwd)
-    command: str = ""
-    backend: Backend = field(default_factory=RayBackend)
-    study_file: Path | None = None
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    search_database: str | None = None
-
-    def study_folder(self, study: str) -> Path:
-        """Folder of a study in the workspace, by its name."""
-        return study_folder(self.storage, study)
-
-    def plan(self) -> PlanSettings:
-        """What a plan of the launch is made with."""
-        return PlanSettings(
-            self.store, self.storage, self.resources, self.max_concurrent, tracking_uri=self.tracking_uri
-        )
 
 
 @dataclass(frozen=True)

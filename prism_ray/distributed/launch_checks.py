@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import prism_ray.store
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.projections import gene_chroms, read_run
 from prism_ray.distributed.run_check import run_faults
 from prism_ray.errors import ConfigError, Fault, FaultList, PrismRayError

@@ -19,7 +19,7 @@ from prism_ray.study.spec import Study
 from prism_ray.tracking import redact
 
 if TYPE_CHECKING:
-    from prism_ray.distributed.launch import StudySettings
+    from prism_ray.distributed.launch_settings import StudySettings
 
 
 class NotedTasks:

@@ -1,31 +1,37 @@
-"""How the runs of a launch get their genes, chosen by size before the first of them starts.
-
-`cache`: a node decodes a projection of the store once and all trials on it share the arrays (ingest.py). `stream`: a
-trial reads ahead while it trains (streaming.py). `process`: decoded in the process that trains, where there is no
-cluster. All give the same batches in the same order.
+"""How the runs of a launch get their genes (`loading_choice.py`): the way is chosen by size before the first of them
+starts, and each finds its source by it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any
 
 import ray
 
 from prism_ray.config import RunConfig
 from prism_ray.distributed.capacity import check_resources, smallest_of_nodes
 from prism_ray.distributed.ingest import (
-    CACHED_PROJECTIONS,
     node_reads,
     process_projection,
     shared_projection,
     start_node_caches,
 )
-from prism_ray.distributed.projections import gene_bytes, gene_chroms, projection_bytes, projection_key
+from prism_ray.distributed.loading_choice import (
+    MOST_BUFFER_BYTES,
+    READER_CPUS,
+    Loading,
+    LoadingName,
+    LoadingRequest,
+    OpenCluster,
+    check_loading_name,
+    choose_loading,
+)
+from prism_ray.distributed.projections import gene_bytes, gene_chroms, projection_key
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.runtime import local_object_store_room, ray_runtime, starts_local_cluster
 from prism_ray.distributed.streaming import (
@@ -43,90 +49,8 @@ from prism_ray.store import Store
 from prism_ray.training.order import TrainingOrder
 from prism_ray.training.sources import GeneSource, MemorySource
 
-LoadingName = Literal["cache", "stream", "process"]
-LoadingAsked = Literal["auto", "cache", "stream"]
-
-READER_CPUS = 1
-"""CPUs that streaming leaves to the tasks that read, beyond what the trials take."""
-_MOST_BUFFER_BYTES = 512 << 20
 _STORE_PART = 0.5
 """Part of a node's object store that genes may take: Ray Data and results need the rest."""
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How one trial gets its genes; decides how fast it is and nothing else.
-
-    Attributes:
-        name: `cache`, `stream` or `process`.
-        reader_cpus, reader_threads, buffer_bytes: of the trial's stream; see `StreamPlan`.
-        ledger: name of the actor that is told what a node reads; empty for none.
-    """
-
-    name: LoadingName = "cache"
-    reader_cpus: float = float(READER_CPUS)
-    reader_threads: int = 1
-    buffer_bytes: int = _MOST_BUFFER_BYTES
-    ledger: str = ""
-
-
-@dataclass(frozen=True)
-class OpenCluster:
-    """Where the trials of a launch run.
-
-    Attributes:
-        n_concurrent: trials at once.
-        loading: how they get their genes.
-        reads: asks for the bytes of the store that each node has read so far, by node.
-    """
-
-    n_concurrent: int
-    loading: Loading
-    reads: Callable[[], dict[str, int]] = dict
-
-
-@dataclass(frozen=True)
-class LoadingRequest:
-    """What the runs of a launch read.
-
-    Attributes:
-        asked: how they are to get it; `auto` to choose by size.
-        store: where it is.
-        configs: runs that between them read every projection, with their cell types and folds.
-        any_between: also projections that are none of these but smaller, as a search reads them.
-    """
-
-    asked: LoadingAsked
-    store: Store
-    configs: tuple[RunConfig, ...]
-    any_between: bool = False
-
-    def cache_bytes(self) -> int:
-        """Bytes of the largest projections that a node may hold at once, from above."""
-        kinds = {projection_key(config.data): config for config in self.configs}
-        sizes = sorted(projection_bytes(self.store, config) for config in kinds.values())
-        if self.any_between and len(sizes) > 1:
-            return CACHED_PROJECTIONS * sizes[-1]
-        return sum(sizes[-CACHED_PROJECTIONS:])
-
-
-def check_loading_name(name: str) -> None:
-    """Refuse a way of loading that there is not.
-
-    Raises:
-        InputError: with those that there are.
-    """
-    faults = FaultList()
-    if name not in get_args(LoadingAsked):
-        faults.add("--loading", f"{name!r} is no way of loading", f"use one of {', '.join(get_args(LoadingAsked))}")
-    faults.raise_if_any(InputError)
-
-
-def choose_loading(asked: LoadingAsked, cache_bytes: int, room_bytes: int) -> LoadingName:
-    """The way that was asked for, or the node cache where the projections fit into the room for them."""
-    if asked != "auto":
-        return asked
-    return "cache" if cache_bytes <= room_bytes else "stream"
 
 
 @contextmanager
@@ -194,7 +118,7 @@ def stream_loading(request: LoadingRequest, each: TrialResources, n_trials: int)
     free = ray.cluster_resources().get("CPU", 0.0) - n_trials * each.n_workers * each.cpus_per_worker
     # Every trial's reader can always run: one that waits for another's CPU could wait for ever.
     cpus = min(float(READER_CPUS), math.floor(100 * free / n_trials) / 100)
-    return Loading("stream", max(0.01, cpus), _reader_threads(each), min(_MOST_BUFFER_BYTES, room))
+    return Loading("stream", max(0.01, cpus), _reader_threads(each), min(MOST_BUFFER_BYTES, room))
 
 
 def _reader_threads(each: TrialResources) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from prism_ray.config import RunConfig
-from prism_ray.model import InputShape, model_size
+from prism_ray.distributed.projections import model_parameters
 from prism_ray.store import Store
 from prism_ray.study.spec import Study
+from prism_ray.workload import plain_multiply_adds, training_multiply_adds
 
 
 def network_lines(study: Study, store: Store) -> list[str]:
@@ -24,16 +25,14 @@ def network_lines(study: Study, store: Store) -> list[str]:
 
 
 def _described(config: RunConfig, store: Store) -> str:
-    data = config.data
-    n_scalars = len(store.scalar_names if data.scalars == "all" else data.scalars)
-    size = model_size(config.model, InputShape(len(data.signals), n_scalars, data.sequence), data.window_bp)
-    copies = "1 copy" if size.n_copies == 1 else f"{size.n_copies} copies"
-    if config.model.states != "learned":
-        copies += f" ({config.model.states} states)"
+    data, model = config.data, config.model
+    copies = "1 copy" if model.n_states == 0 else f"{model.n_states + 1} copies"
+    if model.states != "learned":
+        copies += f" ({model.states} states)"
     return (
-        f"{config.model.backbone}, {size.n_parameters:,} parameters, {copies} of {data.window_bp:,} bp, "
-        f"{size.plain_multiply_adds / 1e9:.3g} G multiply-adds a gene, "
-        f"{size.training_multiply_adds / 1e9:.3g} G in training"
+        f"{model.backbone}, {model_parameters(store, config):,} parameters, {copies} of {data.window_bp:,} bp, "
+        f"{plain_multiply_adds(model, data.window_bp) / 1e9:.3g} G multiply-adds a gene, "
+        f"{training_multiply_adds(model, data.window_bp) / 1e9:.3g} G in training"
     )
 
 

@@ -1,4 +1,5 @@
-"""Projections of a store: the part of it that a run reads, and how large it is, by what the store says of its files.
+"""Projections of a store: the part of it that a run reads, and how large it and the model on it are, by what the store
+says of its files.
 
 Loads neither Ray nor PyTorch, for plans.
 """
@@ -12,6 +13,10 @@ from numpy.typing import NDArray
 
 from prism_ray.config import DataConfig, RunConfig
 from prism_ray.store import Store
+from prism_ray.workload import n_parameters
+
+CACHED_PROJECTIONS = 4
+"""Projections kept a node: trials of a study come in few kinds, and the object store is not large."""
 
 
 def projection_key(data: DataConfig) -> str:
@@ -41,13 +46,20 @@ def bytes_to_read(store: Store, data: DataConfig) -> int:
     )
 
 
-def gene_chroms(store: Store, cell_type: str) -> NDArray[np.str_]:
-    """(N,) chromosome of each gene of a cell type, in store order, by what the store says of its files."""
-    files = store.description.files_of(cell_type)
-    return np.repeat([file.chrom for file in files], [file.rows for file in files])
+def model_parameters(store: Store, config: RunConfig) -> int:
+    """Trained values of the model that a run trains."""
+    data = config.data
+    n_scalars = len(store.scalar_names if data.scalars == "all" else data.scalars)
+    return n_parameters(config.model, len(data.signals), n_scalars, sequence=data.sequence)
 
 
 def read_run(config: RunConfig) -> RunConfig:
     """A run that reads the projection of the store that this one reads: of an evaluation with the trained window."""
     data = config.evaluated_data().model_copy(update={"window_bp": config.data.window_bp})
     return config.trained().model_copy(update={"data": data})
+
+
+def gene_chroms(store: Store, cell_type: str) -> NDArray[np.str_]:
+    """(N,) chromosome of each gene of a cell type, in store order, by what the store says of its files."""
+    files = store.description.files_of(cell_type)
+    return np.repeat([file.chrom for file in files], [file.rows for file in files])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prism_ray.distributed.disk import storage_bytes
-from prism_ray.distributed.loading import Loading, LoadingRequest
+from prism_ray.distributed.loading_choice import Loading, LoadingRequest
 from prism_ray.distributed.projections import projection_bytes
 from prism_ray.errors import Fault
 from prism_ray.sizes import size_text

@@ -6,7 +6,7 @@ from prism_ray.config import RunConfig
 from prism_ray.distributed.projections import gene_chroms
 from prism_ray.errors import ConfigError, Fault
 from prism_ray.store import Store
-from prism_ray.training.loop import split_faults
+from prism_ray.training.split_check import split_faults
 
 
 def run_faults(config: RunConfig, store: Store, n_workers: int, where: str) -> list[Fault]:

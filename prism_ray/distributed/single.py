@@ -10,7 +10,8 @@ from pathlib import Path
 import prism_ray.store
 from prism_ray.config import RunConfig
 from prism_ray.distributed.gpus import check_local_gpus
-from prism_ray.distributed.loading import LoadingAsked, LoadingRequest, check_loading_name, loading_cluster
+from prism_ray.distributed.loading import loading_cluster
+from prism_ray.distributed.loading_choice import LoadingAsked, LoadingRequest, check_loading_name
 from prism_ray.distributed.node_checks import check_nodes
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.room import room_needed
@@ -21,6 +22,7 @@ from prism_ray.documents import read_document, validate_document
 from prism_ray.errors import CheckpointError, ConfigError, FaultList, StoreError, did_you_mean
 from prism_ray.store import Store, StorePlace
 from prism_ray.study.identity import trial_id
+from prism_ray.study.patches import without_effect
 from prism_ray.training.record import TrialRecord, read_record
 
 OWNER_NAME = "run_id"
@@ -95,6 +97,9 @@ def check_run(config: RunConfig, store: Store, n_workers: int, where: str) -> No
     if config.is_evaluation:
         fix = "remove it; a study of kind evaluation gives trained models other input"
         faults.add(f"{where}: evaluation", "has no effect on a run that trains its model", fix)
+    contradiction = without_effect(config)
+    if contradiction is not None:
+        faults.add(where, contradiction, "name a signal in data.signals, or use model.n_states: 0")
     faults.extend(
         store.faults(
             data.window_bp, data.signals, data.cell_type, sequence=data.sequence, scalars=data.scalars, where=where

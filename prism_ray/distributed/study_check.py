@@ -5,31 +5,27 @@ The cheap checks are those that every launch makes (`check_launch`); the others 
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import prism_ray.store
 from prism_ray.distributed.disk import copies_kept
-from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.launch_checks import Check, cheap_checks
-from prism_ray.distributed.loading import Loading, LoadingAsked, LoadingRequest, OpenCluster
-from prism_ray.distributed.node_checks import node_faults
-from prism_ray.distributed.node_sight import NodeSight
+from prism_ray.distributed.launch_settings import StudySettings
+from prism_ray.distributed.loading_choice import OpenCluster
 from prism_ray.distributed.packing import pack
 from prism_ray.distributed.probe import Measure, probe, probed_configs
 from prism_ray.distributed.room import room_needed
 from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.step_costs import StepCost, keep_probes
+from prism_ray.distributed.study_room import read_request
 from prism_ray.distributed.study_search import search_database
-from prism_ray.errors import Fault, FaultList, PrismRayError, StoreError
+from prism_ray.errors import Fault, PrismRayError
 from prism_ray.sizes import size_text
 from prism_ray.store import Store
-from prism_ray.study.extremes import search_runs
 from prism_ray.study.spec import Study
 from prism_ray.tracking import prepare
 from prism_ray.tracking.addresses import database_file, redact
@@ -69,50 +65,6 @@ def check_study(study: Study, settings: CheckSettings) -> Iterator[Check]:
     if study.search is not None:
         yield _checked("search database", lambda: _searchable(study, launch))
     yield from _on_the_cluster(study, settings)
-
-
-def read_request(study: Study, store: Store, asked: LoadingAsked) -> LoadingRequest:
-    """What the trials of a study read, whichever of them are left."""
-    configs = search_runs(study) if study.search is not None else tuple(arm.config for arm in study.arms)
-    placed = [
-        study.with_place(config.trained(), study.seeds[0], fold, cell_type)
-        for config, cell_type, fold in product(configs, study.cell_types, study.folds)
-    ]
-    return LoadingRequest(asked, store, tuple(dict.fromkeys(placed)), any_between=study.search is not None)
-
-
-def check_room(
-    study: Study, launch: StudySettings, store: Store, n_left: int, object_stores: Mapping[str, float]
-) -> None:
-    """Refuse a launch on a cluster that this process is no part of, where what is known here shows too little room.
-
-    Args:
-        study: what is to be run.
-        launch: where and how.
-        store: its data, opened.
-        n_left: trials that are to be run.
-        object_stores: bytes of the object store of each node that runs trials, by its address.
-
-    Raises:
-        StoreError: nodes cannot keep the genes, or the workspace, where this machine sees it, has no room for trials.
-    """
-    # What does not fit is streamed, unless the cache is asked for.
-    loading = Loading("cache" if launch.loading == "cache" else "stream")
-    n_copies = copies_kept(launch.tracking_uri, launch.storage)
-    room = room_needed(read_request(study, store, launch.loading), loading, n_left, 1, n_copies)
-    free = shutil.disk_usage(launch.storage).free if launch.storage.is_dir() else room.storage_bytes
-    sights = [
-        NodeSight(
-            address,
-            object_store_bytes=n_bytes,
-            storage_free=free,
-            memory_free=room.cache_bytes + room.decode_bytes,  # asked by the job
-        )
-        for address, n_bytes in object_stores.items()
-    ]
-    faults = FaultList()
-    faults.extend(node_faults(launch.storage, launch.store, room, sights))
-    faults.raise_if_any(StoreError)
 
 
 def _on_the_cluster(study: Study, settings: CheckSettings) -> Iterator[Check]:

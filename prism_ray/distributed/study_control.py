@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import prism_ray.store
+import prism_ray.tracking
 from prism_ray.distributed.driver import DRIVER_NAME
 from prism_ray.distributed.failures import forget_failure
-from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.launch_note import LaunchNote, copy_of_study, read_launch
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.packing import AUTO, pack
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.stop_request import clear_stop, request_stop
@@ -22,7 +23,7 @@ from prism_ray.distributed.workspace import study_folder, trial_folder, write_wh
 from prism_ray.errors import BusyError, Fault, InputError, TrackingError
 from prism_ray.study.load import load_study
 from prism_ray.study.spec import Study
-from prism_ray.tracking import JOURNAL_NAME, MlflowTracker, deliver_journals, is_redacted, with_credentials
+from prism_ray.tracking import is_redacted, with_credentials
 
 _LOOK_S = 0.5
 
@@ -190,15 +191,15 @@ def _close(storage: Path, note: LaunchNote, tracking_uri: str | None) -> str:
         shutil.rmtree(scratch, ignore_errors=True)
     try:
         uri = with_credentials(note.tracking_uri, tracking_uri)
-        deliver_journals(_journals(storage, note), uri)
-        MlflowTracker(uri).close_study(note.parent_run_id, "KILLED", {})
+        prism_ray.tracking.deliver_journals(_journals(storage, note), uri)
+        prism_ray.tracking.MlflowTracker(uri).close_study(note.parent_run_id, "KILLED", {})
     except TrackingError as problem:
         return str(problem)
     return ""
 
 
 def _journals(storage: Path, note: LaunchNote) -> Iterable[Path]:
-    paths = (trial_folder(storage, trial.trial_id) / JOURNAL_NAME for trial in note.trials)
+    paths = (trial_folder(storage, trial.trial_id) / prism_ray.tracking.JOURNAL_NAME for trial in note.trials)
     return [path for path in paths if path.exists()]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from prism_ray.distributed.closing import tracker_may_be_away
-from prism_ray.distributed.launch import Launch, StudyOutcome, StudySettings, TaskMaker
+from prism_ray.distributed.launch import Launch, StudyOutcome, TaskMaker
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.pruning import Pruning
 from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.study_ablation import run_fixed

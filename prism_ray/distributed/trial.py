@@ -18,7 +18,8 @@ from prism_ray.distributed.claim import claim_trial
 from prism_ray.distributed.evaluation import evaluate_trial, trained_record
 from prism_ray.distributed.failures import ProcessDiedError, forget_failure, note_failure, read_failure
 from prism_ray.distributed.lease import LeaseLostError
-from prism_ray.distributed.loading import Loading, gene_source
+from prism_ray.distributed.loading import gene_source
+from prism_ray.distributed.loading_choice import Loading
 from prism_ray.distributed.progress_note import ProgressWriter
 from prism_ray.distributed.projections import bytes_to_read
 from prism_ray.distributed.pruning import Pruned, Pruning, write_pruned

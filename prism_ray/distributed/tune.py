@@ -9,85 +9,29 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ray import tune
 
-from prism_ray.config import RunConfig
 from prism_ray.distributed.backend import Work
-from prism_ray.distributed.gpus import check_local_gpus
-from prism_ray.distributed.loading import LoadingAsked, LoadingRequest, OpenCluster, check_loading_name, loading_cluster
-from prism_ray.distributed.node_checks import check_nodes
-from prism_ray.distributed.nodes import NodeWatch
-from prism_ray.distributed.probe import measure_on_cluster
-from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.room import Room
-from prism_ray.distributed.runtime import check_address
 from prism_ray.distributed.trial import TaskSource
 from prism_ray.distributed.trial_process import run_proposal
-from prism_ray.store import StorePlace
-from prism_ray.training.step_probe import MeasuredStep
 
 _WAITING = {"memory": 1.0}
 """What a trial takes that only waits for its Ray Train workers: one byte. Any part of a CPU, however small, would
 starve workers that need all CPUs there are, and Ray Train waits for them without a limit."""
 
-_CONTROLLER_CPUS = 1
-"""CPUs of a local cluster beyond those of the workers, for what waits for several workers."""
 
-
-@dataclass(frozen=True)
-class RayBackend:
-    """Runs trials on a Ray cluster: one that is joined already, the one at an address, or a local one."""
-
-    def check(self, each: TrialResources, loading: LoadingAsked, address: str | None) -> None:
-        """Refuse an unknown way of loading, an address where nobody listens and GPUs that are not there.
-
-        Raises:
-            InputError: with the reason.
-        """
-        check_loading_name(loading)
-        check_address(address)
-        check_local_gpus(each.gpus_per_worker, address)
-
-    def open(
-        self, request: LoadingRequest, each: TrialResources, *, address: str | None, max_concurrent: int | None
-    ) -> AbstractContextManager[OpenCluster]:
-        """The cluster, see `loading_cluster`."""
-        return loading_cluster(
-            request,
-            each,
-            address=address,
-            max_concurrent=max_concurrent,
-            n_cpus=each.n_workers * each.cpus_per_worker + _CONTROLLER_CPUS if each.n_workers > 1 else None,
-        )
-
-    def check_nodes(self, storage: Path, store: StorePlace, room: Room) -> str:
-        """Ask every node, see `node_checks.check_nodes`."""
-        n_nodes = check_nodes(storage, store, room)
-        return f"{n_nodes} of {n_nodes} nodes see the folders and have room: {room}"
-
-    def watch_nodes(self) -> NodeWatch:
-        """What the cluster and its nodes say themselves."""
-        return NodeWatch()
-
-    def measure(self, config: RunConfig, store: StorePlace, each: TrialResources) -> MeasuredStep:
-        """Some steps of a run in a process of its own on the cluster; needs a running cluster."""
-        return measure_on_cluster(config, store, each)
-
-    def run(self, work: Work) -> None:
-        """Run proposals as Tune's trials; needs a running cluster."""
-        # Python's own interrupt handling: Tune's would swallow the first Ctrl-C and return as if all were done.
-        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-        # The newer console output draws a box of settings even at verbose=0; we say what happens ourselves.
-        os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-        try:
-            _tuner(work).fit()
-        finally:
-            shutil.rmtree(work.scratch, ignore_errors=True)
+def run_trials(work: Work) -> None:
+    """Run proposals as Tune's trials; needs a running cluster."""
+    # Python's own interrupt handling: Tune's would swallow the first Ctrl-C and return as if all were done.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    # The newer console output draws a box of settings even at verbose=0; we say what happens ourselves.
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    try:
+        _tuner(work).fit()
+    finally:
+        shutil.rmtree(work.scratch, ignore_errors=True)
 
 
 def _tuner(work: Work) -> tune.Tuner:

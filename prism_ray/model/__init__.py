@@ -7,12 +7,10 @@ from prism_ray.model.losses import Losses, prism_loss
 from prism_ray.model.parameters import count_parameters, parameter_groups
 from prism_ray.model.prism import Prism
 from prism_ray.model.scan import available_kernels, selective_scan
-from prism_ray.model.size import ModelSize, model_size
 
 __all__ = [
     "InputShape",
     "Losses",
-    "ModelSize",
     "Output",
     "Paths",
     "Prism",
@@ -21,7 +19,6 @@ __all__ = [
     "check_names",
     "count_parameters",
     "load",
-    "model_size",
     "parameter_groups",
     "prism_loss",
     "save",

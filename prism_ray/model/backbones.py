@@ -1,8 +1,8 @@
 """The backbones that `model.backbone` chooses from.
 
 A backbone is a module with one method: `forward` takes hidden states (B, L, D) and gives hidden states (B, L, D). To
-add one, write that class, and give it a name here, in `ModelConfig.backbone` and, with its trained values and what a
-position costs, in `prism_ray.workload`.
+add one, write that class, and give it a name here, in `ModelConfig.backbone` and, with its trained values and its
+cost a position, in `prism_ray.workload`.
 
 Legend: B genes (times copies), L positions in bp, D channels.
 """

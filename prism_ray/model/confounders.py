@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from prism_ray.config import ModelConfig
 from prism_ray.errors import ConfigError, FaultList
 from prism_ray.model.batch_norm import SyncBatchNorm1d
-from prism_ray.workload import ENCODER_WIDTHS
+from prism_ray.workload import ENCODER_KERNEL_WIDTHS
 
 _POOLING = 4
-LEAST_WINDOW_BP = _POOLING ** len(ENCODER_WIDTHS)
+LEAST_WINDOW_BP = _POOLING ** len(ENCODER_KERNEL_WIDTHS)
 """Shortest window of which three poolings leave a position."""
 
 
@@ -33,7 +33,7 @@ class ConfounderEncoder(nn.Module):
         self.activation = config.weight_activation
         layers: list[nn.Module] = []
         channels = n_signals
-        for block, width in enumerate(ENCODER_WIDTHS):
+        for block, width in enumerate(ENCODER_KERNEL_WIDTHS):
             wider = config.confounder_channels * 2**block
             layers += [
                 nn.Conv1d(channels, wider, width, padding=width // 2),

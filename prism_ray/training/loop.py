@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prism_ray.config import RunConfig
-from prism_ray.errors import ConfigError, Fault, FaultList, TrainingError
+from prism_ray.errors import ConfigError, FaultList, TrainingError
 from prism_ray.model import Prism, count_parameters, parameter_groups
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
@@ -32,6 +32,7 @@ from prism_ray.training.preemption import RunInterruptedError, termination_notic
 from prism_ray.training.reporter import NullReporter, Placement, Reporter, RunStoppedError
 from prism_ray.training.schedule import learning_rate
 from prism_ray.training.sources import GeneSource, as_source
+from prism_ray.training.split_check import split_faults
 
 LOSS_NAMES = ("train/loss", "train/prediction_loss", "train/adjustment_loss", "train/diversity_loss")
 _REPORTS_A_RUN = 200
@@ -164,32 +165,6 @@ def _train_steps(run: _Run, shares: Iterator[GeneArrays], folder: Path | None, t
             )
         if stopped:
             raise RunStoppedError(f"stopped after step {run.step} of {n_steps}")
-
-
-def split_faults(config: RunConfig, split: Split, n_workers: int) -> list[Fault]:
-    """What keeps a run's batches from being made of a split's genes by a number of workers."""
-    batch_size = config.training.batch_size
-    faults = []
-    if len(split.train) < batch_size:
-        faults.append(
-            Fault(
-                "training.batch_size", f"{batch_size}, but fold {config.data.fold} trains on {len(split.train)} genes"
-            )
-        )
-    faults += [
-        Fault(f"data.fold: {config.data.fold}", f"has {len(rows)} {name} genes", "metrics need at least 2")
-        for name, rows in (("validation", split.validation), ("test", split.test))
-        if len(rows) < 2
-    ]
-    if batch_size % n_workers:
-        faults.append(
-            Fault(
-                "training.batch_size",
-                f"{batch_size} genes a step do not divide among {n_workers} workers",
-                "use a number of workers that divides it: the global batch decides the numbers and is not changed",
-            )
-        )
-    return faults
 
 
 def _refuse_split(config: RunConfig, split: Split, n_workers: int) -> None:

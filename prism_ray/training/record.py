@@ -108,11 +108,6 @@ class TrialRecord:
         return {**names, **{name: self.folder / name for name in (PREDICTIONS_NAME, *some, RESULT_NAME)}}
 
 
-def example_genes(window_bp: int) -> int:
-    """Genes whose inputs a run keeps."""
-    return max(1, min(_EXAMPLE_GENES, _EXAMPLE_POSITIONS // window_bp))
-
-
 def read_record(folder: Path) -> TrialRecord | None:
     """Record of the run in `folder`; None where it is not finished.
 
@@ -143,3 +138,8 @@ def read_record(folder: Path) -> TrialRecord | None:
 def _error(path: Path, problem: str) -> CheckpointError:
     fault = Fault(str(path), problem, "move this folder away to train the run again")
     return CheckpointError(str(fault), [fault])
+
+
+def example_genes(window_bp: int) -> int:
+    """Genes whose inputs a run keeps."""
+    return max(1, min(_EXAMPLE_GENES, _EXAMPLE_POSITIONS // window_bp))

@@ -214,6 +214,12 @@ CASES = [
     Case(
         "cell type that a store has not", TRAIN, ("'K526'", "Did you mean 'K562'?"), edit("run.yaml", ("K562", "K526"))
     ),
+    Case(
+        "background states without signals",
+        TRAIN,
+        ("run.yaml: model.n_states 2 has no effect without signals", "name a signal in data.signals, or use"),
+        edit("run.yaml", ("[h3k27ac, dnase]", "[]")),
+    ),
     Case("no store to train on", "train run.yaml --store nowhere --out new", ("nowhere",)),
     Case("other schema version to train on", TRAIN, ("store/store.json", "99.0"), other_schema),
     Case(

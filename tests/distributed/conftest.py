@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import prism_ray.store
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.study.designs import expand
 from prism_ray.study.load import load_study
 from prism_ray.study.spec import Study

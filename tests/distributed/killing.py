@@ -18,7 +18,7 @@ import pytest
 
 from prism_ray.distributed.attempts import Attempt, open_attempt, read_attempts
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.retries import RetryPolicy
 from prism_ray.distributed.study_run import run_study

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 import prism_ray.store
 from prism_ray.config import DataConfig, LossConfig, ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
-from prism_ray.distributed.loading import Loading, stream_plan
+from prism_ray.distributed.loading import stream_plan
+from prism_ray.distributed.loading_choice import Loading
 from prism_ray.distributed.streaming import StreamPlan, _read_windows
 from prism_ray.store import GeneArrays
 from tests.store.factory import Recipe, make_store

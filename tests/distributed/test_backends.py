@@ -23,13 +23,14 @@ from prism_ray.distributed.backend import Backend
 from prism_ray.distributed.disk import kept_bytes
 from prism_ray.distributed.failures import forget_failure
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudyOutcome, StudySettings
+from prism_ray.distributed.launch import StudyOutcome
 from prism_ray.distributed.launch_note import read_launch
+from prism_ray.distributed.launch_settings import StudySettings
+from prism_ray.distributed.ray_backend import RayBackend
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.stop_request import request_stop
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.study_status import study_status
-from prism_ray.distributed.tune import RayBackend
 from prism_ray.errors import InputError
 from prism_ray.metrics import regression_metrics
 from prism_ray.study.designs import expand

@@ -18,15 +18,16 @@ import prism_ray.store
 from prism_ray.config import EvaluationConfig, RunConfig, patched
 from prism_ray.distributed.evaluation import evaluated_genes
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudyOutcome, StudySettings
-from prism_ray.distributed.loading import Loading, LoadingAsked
+from prism_ray.distributed.launch import StudyOutcome
+from prism_ray.distributed.launch_settings import StudySettings
+from prism_ray.distributed.loading_choice import Loading, LoadingAsked
 from prism_ray.distributed.projections import read_run
+from prism_ray.distributed.ray_backend import RayBackend
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.train import has_pipeline
 from prism_ray.distributed.trial import TrialTask
 from prism_ray.distributed.trial_queue import GivenTrials
-from prism_ray.distributed.tune import RayBackend
 from prism_ray.metrics import regression_metrics
 from prism_ray.model import load
 from prism_ray.report.tables import arm_table

@@ -13,7 +13,7 @@ import pytest
 
 from prism_ray.cli import main
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.study_run import run_study
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials

@@ -18,8 +18,10 @@ from ray.util import placement_group_table
 
 import prism_ray.store
 from prism_ray.distributed.attempts import Attempt, read_attempts
-from prism_ray.distributed.launch import StudySettings, TaskMaker
-from prism_ray.distributed.loading import LoadingRequest, loading_cluster
+from prism_ray.distributed.launch import TaskMaker
+from prism_ray.distributed.launch_settings import StudySettings
+from prism_ray.distributed.loading import loading_cluster
+from prism_ray.distributed.loading_choice import LoadingRequest
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.train import train_on_workers

@@ -24,7 +24,7 @@ from prism_ray.distributed import loading as loading_module
 from prism_ray.distributed.capacity import check_resources
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.ingest import node_cache
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.loading import (
     LoadingRequest,
     check_loading_name,

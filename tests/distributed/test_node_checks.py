@@ -14,7 +14,8 @@ import prism_ray.store
 from prism_ray.cli import main
 from prism_ray.distributed import node_checks
 from prism_ray.distributed.disk import checkpoint_bytes, kept_bytes
-from prism_ray.distributed.loading import Loading, LoadingRequest, loading_cluster
+from prism_ray.distributed.loading import loading_cluster
+from prism_ray.distributed.loading_choice import Loading, LoadingRequest
 from prism_ray.distributed.node_checks import check_nodes, node_faults
 from prism_ray.distributed.node_sight import NodeSight
 from prism_ray.distributed.resources import TrialResources

@@ -17,7 +17,7 @@ import prism_ray.store
 from prism_ray.cli import main
 from prism_ray.distributed import promote as module
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.promote import Wanted, promote
 from prism_ray.distributed.study_run import run_study
 from prism_ray.errors import InputError

@@ -10,7 +10,7 @@ import pytest
 import prism_ray.store
 from prism_ray.distributed import build
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.study_run import run_study
 from prism_ray.metrics import regression_metrics
 from prism_ray.study.load import load_study

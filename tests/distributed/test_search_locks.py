@@ -17,7 +17,7 @@ import pytest
 from prism_ray.cli.running import launch
 from prism_ray.distributed import search_storage, study_run
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.search_storage import open_storage
 from prism_ray.distributed.study_run import run_study
 from prism_ray.errors import SearchDatabaseError

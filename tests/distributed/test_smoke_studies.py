@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.study_run import run_study
 from prism_ray.report.build import write_report
 from prism_ray.study.load import load_study

@@ -13,10 +13,9 @@ from mlflow.tracking import MlflowClient
 
 import prism_ray.store
 from prism_ray.cli import main
-from prism_ray.distributed import study_control as module
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudySettings
 from prism_ray.distributed.launch_note import read_launch, write_launch
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.study_control import cancel_study, resumed_launch, retried_launch
 from prism_ray.distributed.study_run import run_study
@@ -243,7 +242,7 @@ def test_a_tracker_that_is_away_is_said(
     def away(*_: object) -> None:
         raise TrackingError("the store cannot be reached")
 
-    monkeypatch.setattr(module.MlflowTracker, "close_study", away)
+    monkeypatch.setattr(MlflowTracker, "close_study", away)
     assert main(["cancel", "tiny", "--storage", str(tmp_path)]) == 1
     assert "its runs in MLflow could not be closed: the store cannot be reached" in capsys.readouterr().out
 

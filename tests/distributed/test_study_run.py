@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.trial import TrialTask

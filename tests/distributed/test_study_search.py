@@ -14,17 +14,17 @@ from optuna.trial import TrialState
 import prism_ray.store
 from prism_ray.distributed import study_search
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.plan import plan_study
 from prism_ray.distributed.plan_costs import PlanSettings
 from prism_ray.distributed.pruning import read_pruned
+from prism_ray.distributed.ray_backend import RayBackend
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.search_storage import open_storage
 from prism_ray.distributed.searcher import StudySearcher
 from prism_ray.distributed.stop_request import request_stop
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.study_status import study_status
-from prism_ray.distributed.tune import RayBackend
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
 from prism_ray.training.checkpoint import CHECKPOINT_NAME

@@ -24,7 +24,7 @@ import torch
 import prism_ray.distributed.launch as launch_module
 import prism_ray.store
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.study_run import run_study
 from prism_ray.errors import TrackingError
 from prism_ray.report.build import write_report

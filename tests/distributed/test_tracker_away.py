@@ -12,7 +12,7 @@ from prism_ray.distributed import launch as launch_module
 from prism_ray.distributed import study_run
 from prism_ray.distributed.closing import UNCLOSED_NAME, read_unclosed
 from prism_ray.distributed.in_process import InProcessBackend
-from prism_ray.distributed.launch import StudySettings
+from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.study_run import run_study
 from prism_ray.tracking import process_courier
 from tests.distributed.conftest import tiny_study

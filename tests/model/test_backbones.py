@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from prism_ray.config import EvaluationConfig, ModelConfig, RunConfig
-from prism_ray.model import InputShape, Prism, count_parameters, load, model_size, parameter_groups, prism_loss, save
+from prism_ray.model import InputShape, Prism, count_parameters, load, parameter_groups, prism_loss, save
 from prism_ray.model.backbones import BACKBONES, build_backbone
-from prism_ray.workload import evaluation_multiply_adds, plain_multiply_adds
+from prism_ray.workload import evaluation_multiply_adds, n_parameters, plain_multiply_adds, training_multiply_adds
 
 NAMES = sorted(BACKBONES)
 D, LENGTH = 8, 70
@@ -42,21 +43,41 @@ def test_shapes(name: str, n_genes: int, length: int) -> None:
     assert torch.isfinite(out).all()
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"d_model": 20, "expand": 3, "n_layers": 3, "d_conv": 3, "d_state": 5, "cnn_width": 7}]
-)
-def test_number_of_parameters(settings: dict[str, int]) -> None:
-    counts = {}
-    for name in NAMES:
-        config = config_of(name, **settings)
-        counts[name] = count_parameters(build_backbone(config))
-    d, e, k, n = config.d_model, config.expand * config.d_model, config.d_conv, config.d_state
-    r = math.ceil(d / 16)
-    direction = e * k + e + e * (r + 2 * n) + r * e + e + e * n + e
-    layers = config.n_layers
-    assert counts["caduceus"] == layers * (d + 3 * d * e + 2 * direction) + d
-    assert counts["mamba"] == layers * (d + 3 * d * e + direction) + d
-    assert counts["cnn"] == layers * (d + d * e * config.cnn_width + e + e * d + d) + d
+@st.composite
+def networks(draw: st.DrawFn) -> tuple[ModelConfig, InputShape]:
+    """A network of any kind, and what it sees."""
+    few = st.integers(1, 3)
+    states = draw(st.sampled_from(["learned", "random", "dropout"]))
+    n_states = draw(st.integers(0 if states == "learned" else 1, 3))
+    n_signals = draw(st.integers(1 if n_states else 0, 3))
+    settings = {
+        "backbone": draw(st.sampled_from(NAMES)),
+        "d_model": draw(st.integers(1, 40)),
+        "cnn_width": draw(st.sampled_from([1, 3, 7])),
+        "states": states,
+        "n_states": n_states,
+        **{name: draw(few) for name in ("n_layers", "d_state", "d_conv", "expand", "confounder_channels")},
+    }
+    sequence = n_signals == 0 or draw(st.booleans())
+    return ModelConfig.model_validate(settings), InputShape(n_signals, draw(st.integers(0, 3)), sequence)
+
+
+@given(networks())
+@settings(max_examples=60, deadline=None)
+def test_number_of_parameters_by_settings_alone_is_that_of_the_model(network: tuple[ModelConfig, InputShape]) -> None:
+    config, inputs = network
+    told = n_parameters(config, inputs.n_signals, inputs.n_scalars, sequence=inputs.sequence)
+    assert told == count_parameters(Prism(config, inputs))
+
+
+def test_number_of_parameters_of_the_published_network() -> None:
+    """Of the defaults by hand: d 128, four blocks (e 256, r 8, N 16), three signals, nine scalars, c 8."""
+    direction = 256 * (4 + 1 + 40 + 8 + 1 + 16 + 1)
+    backbone = 4 * (128 + 3 * 128 * 256 + 2 * direction) + 128
+    encoder = (3 * 7 + 3) * 8 + (8 * 5 + 3) * 16 + (16 * 3 + 3) * 32 + 33 * 256
+    rest = 5 * 128 + 4 * 128 + 138 * 128 + 129 * 128 + 129
+    assert n_parameters(ModelConfig(), 3, 9, sequence=True) == backbone + encoder + rest
+    assert n_parameters(ModelConfig(n_states=0), 3, 9, sequence=True) == backbone + rest == 574_721
 
 
 def reach(backbone: torch.nn.Module, at: int, length: int) -> list[int]:
@@ -137,13 +158,10 @@ def test_a_file_keeps_the_backbone(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_size_told_without_building_is_that_of_the_model(name: str) -> None:
-    config, inputs = config_of(name, n_states=3), InputShape(2, 1)
-    size = model_size(config, inputs, 2000)
-    assert size.n_parameters == count_parameters(Prism(config, inputs))
-    assert size.n_copies == 4
-    assert size.training_multiply_adds == 12 * size.plain_multiply_adds
-    assert model_size(config, inputs, 4000).plain_multiply_adds == 2 * size.plain_multiply_adds
+def test_multiply_adds_grow_with_copies_and_window(name: str) -> None:
+    config = config_of(name, n_states=3)
+    assert training_multiply_adds(config, 2000) == 12 * plain_multiply_adds(config, 2000)
+    assert plain_multiply_adds(config, 4000) == 2 * plain_multiply_adds(config, 2000)
 
 
 def test_cost_counts_every_matrix_product() -> None:

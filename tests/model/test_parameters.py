@@ -4,13 +4,9 @@ import math
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
 from prism_ray.config import ModelConfig
 from prism_ray.model import InputShape, Prism, count_parameters, parameter_groups
-from prism_ray.model.backbones import BACKBONES
-from prism_ray.workload import BACKBONE_PARAMETERS, POSITION_COST, model_parameters
 
 PUBLISHED_INPUTS = InputShape(n_signals=3, n_scalars=9)
 
@@ -25,40 +21,6 @@ def test_encoder_of_states(n_states, expected):
     model = Prism(ModelConfig(n_states=n_states), PUBLISHED_INPUTS)
     assert count_parameters(model.state_encoder) == expected
     assert count_parameters(model) == 574_721 + expected
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    network=st.fixed_dictionaries(
-        {
-            "backbone": st.sampled_from(sorted(BACKBONES)),
-            "d_model": st.integers(1, 40),
-            "n_layers": st.integers(1, 3),
-            "d_state": st.integers(1, 5),
-            "d_conv": st.integers(1, 5),
-            "expand": st.integers(1, 3),
-            "cnn_width": st.sampled_from([1, 3, 5]),
-            "n_states": st.sampled_from([0, 1, 2, 8]),
-            "confounder_channels": st.integers(1, 9),
-        }
-    ),
-    states=st.sampled_from(["learned", "random", "dropout"]),
-    n_signals=st.integers(0, 4),
-    n_scalars=st.integers(0, 4),
-    sequence=st.booleans(),
-)
-def test_trained_values_told_without_a_network_are_those_of_the_network(
-    network, states, n_signals, n_scalars, sequence
-):
-    assume(n_signals or (sequence and not network["n_states"]))
-    config = ModelConfig(**network, states=states if network["n_states"] else "learned")
-    with torch.device("meta"):
-        built = Prism(config, InputShape(n_signals, n_scalars, sequence))
-    assert model_parameters(config, n_signals, n_scalars, sequence) == count_parameters(built)
-
-
-def test_trained_values_are_known_of_every_backbone():
-    assert set(BACKBONE_PARAMETERS) == set(POSITION_COST) == set(BACKBONES)
 
 
 def test_parts_of_the_published_model(published):

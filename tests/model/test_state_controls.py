@@ -9,9 +9,10 @@ import torch
 
 from prism_ray.config import ModelConfig
 from prism_ray.errors import ConfigError
-from prism_ray.model import InputShape, Prism, count_parameters, load, model_size, prism_loss, save
+from prism_ray.model import InputShape, Prism, count_parameters, load, prism_loss, save
 from prism_ray.model.confounders import ConfounderEncoder
 from prism_ray.model.state_controls import INITIAL_LOGIT_STD, DropoutStates, RandomStates
+from prism_ray.workload import n_parameters
 
 INPUTS = InputShape(n_signals=3, n_scalars=2)
 CONTROLS = ["random", "dropout"]
@@ -36,8 +37,7 @@ def test_a_control_has_the_parameters_of_plain_training(states: str) -> None:
         Prism(ModelConfig(d_model=8, n_layers=1, d_state=4, n_states=0), INPUTS)
     )
     config = ModelConfig.model_validate({"states": states})
-    size = model_size(config, InputShape(3, 9), 2000)
-    assert (size.n_parameters, size.n_copies) == (574_721, 3)
+    assert n_parameters(config, 3, 9, sequence=True) == 574_721
 
 
 @pytest.mark.parametrize("states", CONTROLS)
