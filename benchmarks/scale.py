@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,7 @@ from prism_ray.distributed.launch import TaskMaker  # noqa: E402
 from prism_ray.distributed.launch_note import MoreTrials  # noqa: E402
 from prism_ray.distributed.launch_noting import NotedTasks, note_launch  # noqa: E402
 from prism_ray.distributed.launch_settings import StudySettings  # noqa: E402
-from prism_ray.distributed.plan import plan_study  # noqa: E402
-from prism_ray.distributed.plan_costs import PlanSettings  # noqa: E402
+from prism_ray.distributed.plan import plan_study, study_costs  # noqa: E402
 from prism_ray.distributed.resources import TrialResources  # noqa: E402
 from prism_ray.distributed.scale import driver_load, tracker_calls  # noqa: E402
 from prism_ray.distributed.searcher import FAILURE_KEY  # noqa: E402
@@ -137,14 +136,27 @@ def simulate(folder: Path, study: Study, nodes: int, n_trials: int, trial_s: flo
     """One launch of some of the study's trials."""
     settings = StudySettings(folder / "store", folder / "results", "sqlite:////nowhere.db", command="benchmark")
     before, started = resident_mib(), time.perf_counter()
-    plan_study(study, PlanSettings(settings.store, settings.storage, TrialResources(), nodes))
+    asked = replace(settings, max_concurrent=nodes).plan()
+    plan_study(study, asked)
     planned = time.perf_counter()
-    maker = TaskMaker(settings, prism_ray.store.open(settings.store).digest, "p" * 32, {})
+    store = prism_ray.store.open(settings.store)
+    costs = study_costs(study, store, asked)
+    maker = TaskMaker(settings, store.digest, "p" * 32, {})
     tasks: dict[str, TrialTask] = {task.trial_id: task for task in map(maker.make, expand(study)[:n_trials])}
-    given = {"data_digest": maker.data_digest, "parent_run_id": "p" * 32, "n_trials": n_trials, "n_found": 0}
-    note_launch(study, settings, tasks=tasks.values(), **given)  # type: ignore[arg-type]
+    note_launch(
+        study,
+        settings,
+        costs=costs,
+        data_digest=maker.data_digest,
+        launch_id=maker.launch,
+        parent_run_id="p" * 32,
+        tasks=tasks.values(),
+        n_trials=n_trials,
+        n_found=0,
+        n_finalists=0,
+    )
     source = FixedTasks(tasks)
-    noted = NotedTasks(source, MoreTrials(settings.storage, study.name).add)
+    noted = NotedTasks(source, costs, MoreTrials(settings.storage, study.name).add)
     queue = TrialQueue(GivenTrials(tuple(tasks)), noted, Silent())
     begun = time.perf_counter()
     drawn = np.random.default_rng(7).lognormal(np.log(trial_s), 0.3, n_trials)

@@ -21,7 +21,7 @@ from prism_ray.distributed.launch_checks import Check
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.packing import pack as packing_of
 from prism_ray.distributed.plan import plan_study
-from prism_ray.distributed.plan_costs import Plan, PlanSettings
+from prism_ray.distributed.plan_costs import Plan
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.ray_backend import RayBackend
 from prism_ray.distributed.resources import TrialResources
@@ -107,7 +107,7 @@ def settings(
 
 def plan(study: Study, where: StudySettings) -> Plan:
     """What `run` would do; nothing is started and nothing written."""
-    return plan_study(study, PlanSettings(where.store, where.storage, where.resources, where.max_concurrent))
+    return plan_study(study, where.plan())
 
 
 def check(study: Study, where: StudySettings, *, deep: bool = False) -> list[Check]:

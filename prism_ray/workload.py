@@ -103,3 +103,9 @@ def training_multiply_adds(config: ModelConfig, window_bp: int) -> int:
 def step_multiply_adds(config: RunConfig) -> int:
     """Multiply-adds of the backbone in a training step of a run: what puts trials in the order of their size."""
     return config.training.batch_size * training_multiply_adds(config.model, config.data.window_bp)
+
+
+def evaluation_multiply_adds(config: RunConfig) -> int:
+    """Multiply-adds of the backbone for a gene that a run evaluates: one copy, or n where these predict."""
+    n_copies = config.model.n_states if config.model.predict_with == "adjusted" else 1
+    return n_copies * plain_multiply_adds(config.model, config.evaluated_data().window_bp)

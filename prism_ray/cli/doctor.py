@@ -6,6 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from prism_ray.sizes import size_text
+
 if TYPE_CHECKING:
     from prism_ray.model.doctor import Diagnosis
 
@@ -48,7 +50,7 @@ def _libraries(found: Diagnosis) -> list[str]:
 def _devices(found: Diagnosis) -> list[str]:
     lines = []
     for device in found.devices:
-        memory = "" if device.memory_gib is None else f", {device.memory_gib:.0f} GiB"
+        memory = "" if device.memory_bytes is None else f", {size_text(device.memory_bytes)}"
         lines += ["", f"{device.name}: {device.model}{memory}; {device.note}"]
         for state in found.kernels:
             if state.device == device.name:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from prism_ray.cli.launching import add_launch, add_study, asked_study, packed_resources, workspace_folder
 from prism_ray.cli.study import print_heading, print_table
+from prism_ray.sizes import size_text
 
 if TYPE_CHECKING:
     from prism_ray.distributed.plan_costs import Plan
@@ -53,15 +54,18 @@ def planned(args: argparse.Namespace, study: Study, storage: Path) -> Plan:
     """The plan of a study, by the flags of a launch."""
     from prism_ray.distributed.plan import plan_study
     from prism_ray.distributed.plan_costs import PlanSettings
+    from prism_ray.tracking import resolve_tracking_uri
 
     resources, packing = packed_resources(args, study, storage)
-    return plan_study(study, PlanSettings(args.store.absolute(), storage, resources, args.max_concurrent, packing))
+    tracking_uri = resolve_tracking_uri(args.tracking_uri, storage)
+    store = args.store.absolute()
+    return plan_study(study, PlanSettings(store, storage, resources, args.max_concurrent, packing, tracking_uri))
 
 
 def print_plan(plan: Plan, storage: Path, store: StorePlace) -> None:
     """Print a plan for people."""
     print_heading(plan.question)
-    for name, text in _facts(plan, store).items():
+    for name, text in _facts(plan, storage, store).items():
         print(f"{name:10} {text}")
     for text in plan.warnings:
         print(f"{'warning':10} {text}")
@@ -73,7 +77,7 @@ def print_plan(plan: Plan, storage: Path, store: StorePlace) -> None:
             f"{row.window_bp:,}",
             "+".join((*(("dna",) if row.sequence else ()), *row.signals)),
             str(row.n_states),
-            size(row.read_bytes),
+            size_text(row.read_bytes),
             "-" if row.step_s is None else f"{row.step_s:.3g}",
             "-" if row.trial_s is None else duration(row.trial_s),
             _SOURCES[row.source],
@@ -89,7 +93,7 @@ def print_plan(plan: Plan, storage: Path, store: StorePlace) -> None:
         print(f"not measured: `prism-ray check` with the same flags measures it, and keeps it in {storage}/probes.json")
 
 
-def _facts(plan: Plan, store: StorePlace) -> dict[str, str]:
+def _facts(plan: Plan, storage: Path, store: StorePlace) -> dict[str, str]:
     trials = f"{plan.n_trials:,}: {plan.n_left:,} left, {plan.n_finished:,} finished"
     if plan.n_linked:
         trials += f", {plan.n_linked:,} of them by other studies (linked, not run again)"
@@ -106,9 +110,11 @@ def _facts(plan: Plan, store: StorePlace) -> dict[str, str]:
     if plan.trials_a_gpu:
         trials = "trial" if plan.trials_a_gpu == 1 else "trials"
         facts["packing"] = f"{plan.trials_a_gpu} {trials} a GPU" + (f": {plan.packing}" if plan.packing else "")
-    facts["data"] = f"{size(plan.read_bytes)} of {store} in all, each different projection read once"
-    peak = "not measured" if plan.peak_bytes is None else f"{size(plan.peak_bytes)} measured"
-    facts["memory"] = f"{size(plan.largest_bytes)} the largest projection, {size(plan.all_bytes)} all; a trial {peak}"
+    facts["data"] = f"{size_text(plan.read_bytes)} of {store} in all, each different projection read once"
+    peak = "not measured" if plan.peak_bytes is None else f"{size_text(plan.peak_bytes)} measured"
+    projections = f"{size_text(plan.largest_bytes)} the largest projection, {size_text(plan.all_bytes)} all"
+    facts["memory"] = f"{projections}; a trial {peak}"
+    facts["disk"] = f"{size_text(plan.storage_bytes)} at most, of models, predictions and checkpoints in {storage}"
     return facts
 
 
@@ -128,11 +134,3 @@ def duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.1f} {unit}"
     return f"{seconds:.1f} s"
-
-
-def size(n_bytes: int) -> str:
-    """Bytes as people say it, in powers of 1024."""
-    for unit, length in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if n_bytes >= length:
-            return f"{n_bytes / length:.1f} {unit}"
-    return f"{n_bytes} B"

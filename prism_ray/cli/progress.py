@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -14,11 +14,10 @@ from rich.text import Text
 
 from prism_ray.cli.words import duration_text
 
-if TYPE_CHECKING:
-    from prism_ray.distributed.study_status import TrialStatus
-
 _LOOK_S = 5.0
-"""Least time between two looks at the folders of the running trials, for the time that is left."""
+"""Least time between two looks at the study's folders, for the time that is left."""
+_LOOK_PART = 20
+"""A look that takes long is made less often: at most one part in so many of the time is spent on looking."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +28,13 @@ class Shown:
         metric: what the study chooses by, on validation genes.
         direction: whether less or more of it is better.
         report_metric: what its report compares.
-        workers: of each trial.
-        look: status of the running trial of a label, None where nothing is known of it.
+        left_s: looks up the seconds that the launch still takes, None where nothing is known of them.
     """
 
     metric: str
     direction: str
     report_metric: str
-    workers: int = 1
-    look: Callable[[str], TrialStatus | None] = lambda label: None
+    left_s: Callable[[], float | None] = lambda: None
 
 
 class StudyProgress:
@@ -57,11 +54,10 @@ class StudyProgress:
         self._task: TaskID | None = None
         self._started: dict[str, float] = {}
         self._running: dict[str, None] = {}
-        self._took: list[float] = []
         self._n_trials = self._n_done = self._n_failed = 0
         self._best: tuple[float, str] | None = None
         self._left = ""
-        self._looked = -math.inf
+        self._look_again = -math.inf
 
     def __enter__(self) -> StudyProgress:
         self._bar.start()
@@ -78,7 +74,6 @@ class StudyProgress:
     def begin(self, n_trials: int, n_found: int) -> None:
         """Show how much there is to do."""
         self._n_trials, self._n_done, self._n_failed = n_trials, n_found, 0
-        self._took.clear()  # of a search's proposals, which say nothing of its finalists
         kept = f", {n_found} of them finished before" if n_found else ""
         self._console.print(f"{n_trials} trials{kept}")
         if self._task is not None:
@@ -97,7 +92,6 @@ class StudyProgress:
     def finished(self, label: str, metrics: Mapping[str, Any]) -> None:
         """Show what a trial came to and how many are left."""
         took = self._end(label)
-        self._took.append(took)
         self._n_done += 1
         shown = self._shown
         value = float(metrics.get(shown.metric, "nan"))
@@ -160,27 +154,15 @@ class StudyProgress:
 
     def _left_text(self) -> str:
         """How long the rest takes, in words; looked at anew now and then."""
-        if not self._running:
+        if self._n_done + self._n_failed >= self._n_trials:
             return ""
-        if time.monotonic() - self._looked >= _LOOK_S:
-            self._looked = time.monotonic()
-            left_s = self._time_left()
+        began = time.monotonic()
+        if began >= self._look_again:
+            left_s = self._shown.left_s()
             self._left = "" if left_s is None else f"about {duration_text(left_s)} left"
+            ended = time.monotonic()
+            self._look_again = ended + max(_LOOK_S, _LOOK_PART * (ended - began))
         return self._left
-
-    def _time_left(self) -> float | None:
-        from prism_ray.distributed.study_status import TrialStatus, time_left
-
-        workers = self._shown.workers
-        ended = [TrialStatus("", "", "done", 0, 0, train_s=took * workers) for took in self._took]
-        now = time.monotonic()
-        running = []
-        for label in list(self._running):
-            seen = self._shown.look(label)
-            for_s = now - self._started[label]
-            running.append(TrialStatus("", label, "running", 0, 0, for_s=for_s, left_s=seen.left_s if seen else None))
-        n_waiting = self._n_trials - self._n_done - self._n_failed - len(running)
-        return time_left([*ended, *running], max(0, n_waiting), workers)
 
 
 class _LeftColumn(ProgressColumn):

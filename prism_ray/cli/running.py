@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ from prism_ray.cli.launching import say_study
 
 if TYPE_CHECKING:
     from prism_ray.distributed.launch_settings import StudySettings
-    from prism_ray.distributed.study_status import TrialStatus
     from prism_ray.study.spec import Study
 
 
@@ -24,8 +22,7 @@ def launch(study: Study, settings: StudySettings) -> int:
         metric=study.objective.metric,
         direction=study.objective.direction,
         report_metric=study.report_metric,
-        workers=settings.resources.n_workers,
-        look=lambda label: running_trial(settings.storage, study.name, label),
+        left_s=lambda: time_left(settings.storage, study.name),
     )
     with StudyProgress(shown) as progress:
         outcome = run_study(study, settings, progress)
@@ -54,14 +51,15 @@ def launch(study: Study, settings: StudySettings) -> int:
     return outcome.exit_code
 
 
-def running_trial(storage: Path, study: str, label: str) -> TrialStatus | None:
-    """Status of the trial of a label in the last launch of a study; None where it is not known."""
-    from prism_ray.distributed.launch_note import read_launch
-    from prism_ray.distributed.study_status import trial_status
+def time_left(storage: Path, study: str) -> float | None:
+    """Seconds that the last launch of a study still takes, as `status` says it; None where that is not known."""
+    from prism_ray.distributed.study_status import study_status
+    from prism_ray.errors import InputError
 
-    note = read_launch(storage, study)
-    found = next((trial for trial in note.trials if trial.label == label), None)
-    return None if found is None else trial_status(storage, found, note, time.time())
+    try:
+        return study_status(storage, study).left_s
+    except InputError:
+        return None  # a share that is away for a moment ends no launch, which says so itself where it needs it
 
 
 def ui_line(study: str, tracking_uri: str) -> str:

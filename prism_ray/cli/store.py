@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from prism_ray.cli.options import local_path, store_place
 from prism_ray.errors import Fault, StoreError
+from prism_ray.sizes import size_text
 
 if TYPE_CHECKING:
     from prism_ray.store import Store
@@ -62,7 +63,7 @@ def run_verify(args: argparse.Namespace) -> int:
     store.verify()
     files = store.description.all_files
     n_bytes = sum(entry.bytes for entry in files)
-    print(f"{args.store}: {len(files)} files, {n_bytes / 1e6:,.1f} MB: all as they were written")
+    print(f"{args.store}: {len(files)} files, {size_text(n_bytes)}: all as they were written")
     return 0
 
 
@@ -111,7 +112,7 @@ def _overview(store: Store) -> list[str]:
         f"{store.path}: {description.name}, assembly {description.assembly}, schema {description.schema_version}",
         f"digest   {store.digest}",
         f"window   {store.window_bp:,} bp, {turned}, rings {' '.join(str(bound) for bound in description.ring_bounds)}",
-        f"files    {len(description.all_files)}, {n_bytes / 1e6:,.1f} MB",
+        f"files    {len(description.all_files)}, {size_text(n_bytes)}",
         f"builder  prism-ray {description.builder_version}",
         f"DNA      {'none' if dna is None else f'{dna.file} (md5 {dna.md5})'}",
         f"masked   {'nothing' if masked is None else f'{masked.file} (md5 {masked.md5})'}",

@@ -18,7 +18,8 @@ from prism_ray.cli.launching import (
     say_study,
 )
 from prism_ray.cli.options import add_dashboard
-from prism_ray.cli.plan import planned, print_plan, size
+from prism_ray.cli.plan import planned, print_plan
+from prism_ray.sizes import size_text
 
 if TYPE_CHECKING:
     from prism_ray.distributed.launch_settings import StudySettings
@@ -203,19 +204,18 @@ def _is_seen_here(store: StorePlace) -> bool:
 def _say_job(submission: Submission, package: Package, cluster: JobCluster, facts: ClusterFacts) -> None:
     from prism_ray.tracking.source_state import left_out_diff, source_tags
 
-    largest = ", ".join(f"{name} {size(n_bytes)}" for name, n_bytes in package.largest.items())
+    largest = ", ".join(f"{name} {size_text(n_bytes)}" for name, n_bytes in package.largest.items())
     tags = source_tags(submission.folder)
     source = tags.get("prism.git_commit", "no git repository: runs will not say their commit")
     if tags.get("prism.git_dirty") == "true":
         left_out = left_out_diff(submission.folder)
-        source += (
-            f", changed ({f'the diff of {size(left_out)} is too long to be kept' if left_out else 'with its diff'})"
-        )
+        kept = f"the diff of {size_text(left_out)} is too long to be kept" if left_out else "with its diff"
+        source += f", changed ({kept})"
     has = ", ".join(f"{facts.resources.get(name, 0):g} {name}s" for name in ("CPU", "GPU"))
     print()
     versions = f"Ray {facts.ray_version}, Python {facts.python_version}"
     print(f"cluster    {cluster.address}: {versions}, {facts.n_nodes} nodes, {has}")
-    print(f"package    {len(package.files):,} files, {size(package.n_bytes)}; the largest: {largest}")
+    print(f"package    {len(package.files):,} files, {size_text(package.n_bytes)}; the largest: {largest}")
     print(f"source     {source}")
     print(f"command    {submission.entrypoint}", flush=True)
 

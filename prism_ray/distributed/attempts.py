@@ -47,6 +47,16 @@ class Attempt:
     how: Ending = ""
     last_step: int = 0
 
+    @property
+    def started_at(self) -> float:
+        """When it began, seconds since 1970."""
+        return datetime.fromisoformat(self.started).timestamp()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that it took; of one that has ended."""
+        return datetime.fromisoformat(self.ended).timestamp() - self.started_at
+
 
 def read_attempts(folder: Path) -> tuple[Attempt, ...]:
     """All attempts of the trial in `folder`, the first one first; empty where there are none."""
@@ -111,9 +121,7 @@ def died_text(n_deaths: int, attempts: Sequence[Attempt]) -> str:
 def gpu_hours(attempts: Sequence[Attempt], study: str) -> float:
     """GPU-hours that a study's ended attempts held, whether or not they came to anything."""
     return sum(
-        attempt.gpus * (_time(attempt.ended) - _time(attempt.started)).total_seconds() / 3600
-        for attempt in attempts
-        if attempt.study == study and attempt.ended
+        attempt.gpus * attempt.seconds / 3600 for attempt in attempts if attempt.study == study and attempt.ended
     )
 
 
@@ -135,7 +143,3 @@ def _write(folder: Path, attempts: Sequence[Attempt]) -> None:
 def _now() -> str:
     # Fine enough to tell two attempts of one process apart.
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)

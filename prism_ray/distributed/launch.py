@@ -23,17 +23,20 @@ from prism_ray.config import RunConfig
 from prism_ray.distributed.backend import Work
 from prism_ray.distributed.budget_watch import BudgetWatch, used_gpu_hours
 from prism_ray.distributed.closing import tracker_may_be_away
+from prism_ray.distributed.disk import copies_kept
 from prism_ray.distributed.failures import read_failure
-from prism_ray.distributed.launch_note import MoreTrials
+from prism_ray.distributed.launch_note import MoreTrials, note_slots
 from prism_ray.distributed.launch_noting import NotedTasks, note_launch
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.loading_choice import Loading, LoadingRequest
+from prism_ray.distributed.plan_costs import PlanCosts
 from prism_ray.distributed.progress import Progress
-from prism_ray.distributed.room import mib, room_needed
+from prism_ray.distributed.room import room_needed
 from prism_ray.distributed.stop_request import StopRequest, StopWatch, read_stop
 from prism_ray.distributed.trial import TaskSource, TrialTask, failed_for_good, publish_record, task_label
 from prism_ray.distributed.trial_queue import TrialQueue
 from prism_ray.distributed.workspace import trial_folder, trial_journals
+from prism_ray.sizes import size_text
 from prism_ray.store import Store
 from prism_ray.study.spec import Study, Trial
 from prism_ray.tracking import (
@@ -46,7 +49,6 @@ from prism_ray.tracking import (
     process_courier,
     wait_for_deliveries,
 )
-from prism_ray.tracking.addresses import database_file
 from prism_ray.training.record import TrialRecord, read_record
 
 DELIVERY_S = 20.0
@@ -155,6 +157,7 @@ class Launch:
         progress: who is told.
         maker: makes its tasks.
         header: what the run of the study says.
+        costs: what its trials cost.
         started: when it began, on the monotonic clock.
         planned_bytes: compressed bytes of the store that the plan has for all different projections.
         untold: is told why the tracker could not be told something.
@@ -168,6 +171,7 @@ class Launch:
     progress: Progress
     maker: TaskMaker
     header: StudyHeader
+    costs: PlanCosts
     planned_bytes: int = 0
     started: float = field(default_factory=time.monotonic)
     untold: Callable[[str], None] = lambda reason: None
@@ -190,7 +194,7 @@ class Launch:
         """Note the launch in the study's folder, and tell how much there is to do.
 
         Args:
-            tasks: trials that are known now.
+            tasks: trials that are known now, in the order in which they are handed out.
             n_trials: those that there are, or will be.
             n_found: of them finished before this launch.
             earlier: other trials of the study, which have ended: the proposals of a search before its finalists.
@@ -199,7 +203,9 @@ class Launch:
         note_launch(
             self.study,
             self.settings,
+            costs=self.costs,
             data_digest=self.store.digest,
+            launch_id=self.maker.launch,
             parent_run_id=self.maker.parent_run_id,
             tasks=(*earlier, *tasks),
             n_trials=len(earlier) + n_trials + n_to_come,
@@ -236,13 +242,15 @@ class Launch:
         with settings.backend.open(
             request, settings.resources, address=settings.address, max_concurrent=settings.max_concurrent
         ) as cluster:
-            room = room_needed(request, cluster.loading, n_left, cluster.n_concurrent, self._n_copies)
+            n_copies = copies_kept(settings.tracking_uri, settings.storage)
+            room = room_needed(request, cluster.loading, n_left, cluster.n_concurrent, n_copies)
             settings.backend.check_nodes(settings.storage, settings.store, room)
+            note_slots(settings.storage, study.name, cluster.n_concurrent)
             tasks = source(replace(self.maker, loading=cluster.loading))
             watch = StopWatch(self.folder)
             queue = TrialQueue(
                 proposals,
-                NotedTasks(tasks, MoreTrials(settings.storage, study.name).add),
+                NotedTasks(tasks, self.costs, MoreTrials(settings.storage, study.name).add),
                 self.progress,
                 retry=settings.retry,
                 stopped=lambda: budget.is_used_up() or watch() is not None,
@@ -264,12 +272,6 @@ class Launch:
         queue.raise_if_broken()
         return queue.failures
 
-    @property
-    def _n_copies(self) -> int:
-        """Copies of what a trial leaves: a tracking store inside the workspace keeps one of its own."""
-        file = database_file(self.settings.tracking_uri)
-        return 2 if file is not None and file.is_relative_to(self.settings.storage) else 1
-
     def _say_reads(self, reads: Mapping[str, int]) -> None:
         """Say what each node has read of the store against what was planned, and keep it with the study's run."""
         self.reads.update(reads)
@@ -278,8 +280,8 @@ class Launch:
         most, in_all = max(self.reads.values()), sum(self.reads.values())
         nodes = "1 node has" if len(self.reads) == 1 else f"{len(self.reads)} nodes have"
         self.progress.remark(
-            f"store: {nodes} read {mib(in_all)} of it, {mib(most)} at most a node; "
-            f"planned: {mib(self.planned_bytes)}, each projection once"
+            f"store: {nodes} read {size_text(in_all)} of it, {size_text(most)} at most a node; "
+            f"planned: {size_text(self.planned_bytes)}, each projection once"
         )
         content = {"planned_bytes": self.planned_bytes, "read_bytes": dict(self.reads)}
         metrics = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ LAUNCH_NAME = "launch.json"
 MORE_TRIALS_NAME = "trials.jsonl"
 """Trials that were not known when the launch began: the proposals of a search, a line each."""
 _VERSION = 1
+_ADDED = {"n_finalists", "finalist_steps", "launch_id", "n_concurrent"}
+"""What notes of earlier versions do not say."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,22 @@ class TrialNote:
         trial_id: names its folder.
         label: arm, seed and fold.
         n_steps: optimiser steps of its training.
+        evaluates: whether it evaluates a trained model and trains none.
+        multiply_adds: of the backbone in all of it; 0 where it was not noted.
+        planned_s: seconds by measured steps; None where they were not measured.
     """
 
     trial_id: str
     label: str
     n_steps: int
+    evaluates: bool = False
+    multiply_adds: int = 0
+    planned_s: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Who it is: a finalist may be the trial of a proposal as well, and is then noted as both."""
+        return self.trial_id, self.label
 
 
 @dataclass(frozen=True)
@@ -61,10 +74,12 @@ class LaunchNote:
         search_database: searcher's database, without credentials; None for a journal in the study's folder.
         n_trials: trials of the study; for a search those that it will have, its finalists included.
         n_found: of them finished before this launch.
-        trials: those known when the launch began.
+        trials: those known when the launch began, in the order in which they are handed out.
         n_finalists: of `n_trials`, those of a search's finalists and the baseline beside them: at most, until the
             proposals have ended.
         finalist_steps: optimiser steps of each of these; 0 without any.
+        launch_id: of the launch, as its trials' attempts have it.
+        n_concurrent: trials at once; 0 as long as its cluster is not known.
         host, pid: the process that drives the launch.
         started: when it began, seconds since 1970.
         command: how it was called.
@@ -98,6 +113,8 @@ class LaunchNote:
     trials: tuple[TrialNote, ...] = field(default=())
     n_finalists: int = 0
     finalist_steps: int = 0
+    launch_id: str = ""
+    n_concurrent: int = 0
 
 
 def write_launch(storage: Path, note: LaunchNote) -> None:
@@ -114,6 +131,11 @@ def copy_of_study(storage: Path, note: LaunchNote) -> Path:
     return study_folder(storage, note.study) / Path(note.study_file).name
 
 
+def note_slots(storage: Path, study: str, n_concurrent: int) -> None:
+    """Add to the note of a launch how many trials run at once, once its cluster is known."""
+    write_launch(storage, replace(read_launch(storage, study), n_concurrent=n_concurrent))
+
+
 class MoreTrials:
     """Notes the trials of a launch that become known while it runs, each once.
 
@@ -124,13 +146,13 @@ class MoreTrials:
 
     def __init__(self, storage: Path, study: str) -> None:
         self._path = study_folder(storage, study) / MORE_TRIALS_NAME
-        self._known = set(read_launch(storage, study).trials)
+        self._known = {known.key for known in read_launch(storage, study).trials}
 
     def add(self, trial: TrialNote) -> None:
         """Append a trial that is not noted yet."""
-        if trial in self._known:
+        if trial.key in self._known:
             return
-        self._known.add(trial)
+        self._known.add(trial.key)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(list(asdict(trial).values())) + "\n")
 
@@ -147,8 +169,7 @@ def read_launch(storage: Path, study: str) -> LaunchNote:
         if content.pop("version") != _VERSION:
             raise ValueError("it was written by another version of prism-ray")
         expected = {item.name for item in fields(LaunchNote)}
-        # Notes from before finalists were foreseen do not say how many there are.
-        if content.keys() | {"n_finalists", "finalist_steps"} != expected:
+        if content.keys() | _ADDED != expected:
             raise ValueError(f"it does not hold just {', '.join(sorted(expected))}")
         trials = [TrialNote(*trial) for trial in content.pop("trials")]
     except FileNotFoundError:
@@ -156,9 +177,11 @@ def read_launch(storage: Path, study: str) -> LaunchNote:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as problem:
         fault = Fault(str(path), f"cannot be read ({problem})", "run the study's file again: it does what is missing")
         raise InputError(str(fault), [fault]) from None
-    # A finalist may be the trial of a proposal as well, and is then noted as both.
-    known = dict.fromkeys([*trials, *_more_trials(storage, study)])
-    return LaunchNote(**content, trials=tuple(known))
+    # What an earlier launch of a search has noted of a trial comes after what this one has.
+    known: dict[tuple[str, str], TrialNote] = {}
+    for trial in (*trials, *_more_trials(storage, study)):
+        known.setdefault(trial.key, trial)
+    return LaunchNote(**content, trials=tuple(known.values()))
 
 
 def launched_studies(storage: Path) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ray.distributed.launch_note import LaunchNote, TrialNote, write_launch
+from prism_ray.distributed.plan_costs import PlanCosts
 from prism_ray.distributed.trial import TaskSource, TrialTask, task_label
 from prism_ray.study.extremes import finalist_extremes
 from prism_ray.study.identity import RESULTS_VERSION
@@ -24,27 +25,38 @@ if TYPE_CHECKING:
 class NotedTasks:
     """A source of tasks that tells of each that it gives; for the driver alone, which asks it for every trial."""
 
-    def __init__(self, source: TaskSource, tell: Callable[[TrialNote], None]) -> None:
+    def __init__(self, source: TaskSource, costs: PlanCosts, tell: Callable[[TrialNote], None]) -> None:
         self._source = source
+        self._costs = costs
         self._tell = tell
 
     def task(self, proposal: Mapping[str, Any]) -> TrialTask:
         """The trial that the proposal stands for."""
         task = self._source.task(proposal)
-        self._tell(trial_note(task))
+        self._tell(trial_note(task, self._costs))
         return task
 
 
-def trial_note(task: TrialTask) -> TrialNote:
-    """What people are told of a trial."""
-    return TrialNote(task.trial_id, task_label(task), task.config.training.n_steps)
+def trial_note(task: TrialTask, costs: PlanCosts) -> TrialNote:
+    """What people are told of a trial, and what it costs."""
+    config = task.config
+    return TrialNote(
+        trial_id=task.trial_id,
+        label=task_label(task),
+        n_steps=config.training.n_steps,
+        evaluates=config.is_evaluation,
+        multiply_adds=costs.trial_multiply_adds(config),
+        planned_s=costs.trial_s(config),
+    )
 
 
 def note_launch(
     study: Study,
     settings: StudySettings,
     *,
+    costs: PlanCosts,
     data_digest: str,
+    launch_id: str,
     parent_run_id: str,
     tasks: Iterable[TrialTask],
     n_trials: int,
@@ -79,8 +91,9 @@ def note_launch(
         pid=os.getpid(),
         started=time.time(),
         command=settings.command,
-        trials=tuple(map(trial_note, tasks)),
+        trials=tuple(trial_note(task, costs) for task in tasks),
         n_finalists=n_finalists,
         finalist_steps=max((config.training.n_steps for config in finalists), default=0),
+        launch_id=launch_id,
     )
     write_launch(settings.storage, note)

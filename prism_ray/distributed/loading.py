@@ -44,13 +44,13 @@ from prism_ray.distributed.streaming import (
 )
 from prism_ray.errors import FaultList, InputError
 from prism_ray.machine import usable_cpus
+from prism_ray.sizes import size_text
 from prism_ray.store import Store
 from prism_ray.training.order import TrainingOrder
 from prism_ray.training.sources import GeneSource, MemorySource
 
 _STORE_PART = 0.5
 """Part of a node's object store that genes may take: Ray Data and results need the rest."""
-_MIB = 1 << 20
 
 
 @contextmanager
@@ -110,8 +110,8 @@ def stream_loading(request: LoadingRequest, each: TrialResources, n_trials: int)
     if room < fewest:
         faults.add(
             "cluster",
-            f"streaming keeps {fewest / _MIB:.0f} MiB of genes a trial in flight, and the object store of the smallest "
-            f"node holds {there / _MIB:.0f} MiB for {n_trials} trials at once",
+            f"streaming keeps {size_text(fewest)} of genes a trial in flight, and the object store of the smallest "
+            f"node holds {size_text(there)} for {n_trials} trials at once",
             "start nodes with more object store memory, or run fewer trials at once with --max-concurrent",
         )
     faults.raise_if_any(InputError)
@@ -143,7 +143,7 @@ def window_faults(store: Store, configs: Iterable[RunConfig], memory_bytes: floa
                 fix = f"set training.shuffle_genes to at most {fitting}, which is another order of genes, or {fix}"
             problem = (
                 f"{config.training.shuffle_genes} has {order.window_genes()} genes of {each_bytes} bytes read together "
-                f"({needed / _MIB:.0f} MiB with what is read ahead), and a task may take {memory_bytes / _MIB:.0f} MiB"
+                f"({size_text(needed)} with what is read ahead), and a task may take {size_text(memory_bytes)}"
             )
             found[(problem, fix)] = None
     faults = FaultList()

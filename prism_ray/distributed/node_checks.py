@@ -10,8 +10,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from prism_ray.distributed.node_sight import SHARED_MEMORY, NodeSight, look
-from prism_ray.distributed.room import Room, cache_fault, gib
+from prism_ray.distributed.room import Room, cache_fault
 from prism_ray.errors import Fault, FaultList, StoreError
+from prism_ray.sizes import size_text
 from prism_ray.store import StorePlace
 
 _ANSWER_TIMEOUT_S = 60.0
@@ -82,11 +83,11 @@ def _problems(storage: Path, store: StorePlace, room: Room, sight: NodeSight) ->
     if not sight.sees_storage:
         found.append((in_storage, blind, share))
     elif sight.storage_free < room.storage_bytes:
-        problem = f"its disk has {gib(sight.storage_free)} free, and the trials that are left write up to "
+        problem = f"its disk has {size_text(sight.storage_free)} free, and the trials that are left write up to "
         found.append(
             (
                 in_storage,
-                f"{problem}{gib(room.storage_bytes)}, by {{nodes}}",
+                f"{problem}{size_text(room.storage_bytes)}, by {{nodes}}",
                 "free space, give a larger disk, or run fewer trials",
             )
         )
@@ -104,11 +105,12 @@ def _too_small(room: Room, sight: NodeSight) -> list[tuple[str, str, str]]:
     fix = "use --loading stream, a shorter window or fewer signals, or nodes with more memory"
     needed = room.cache_bytes + room.decode_bytes
     if sight.memory_free < needed:
-        problem = f"{gib(sight.memory_free)} are free, and the genes take {gib(needed)} while they are decoded"
-        return [(where, f"{problem}, on {{nodes}}", fix)]
+        taken = f"the genes take {size_text(needed)} while they are decoded"
+        return [(where, f"{size_text(sight.memory_free)} are free, and {taken}, on {{nodes}}", fix)]
     if sight.shared_free is not None and sight.shared_free < room.cache_bytes:
-        problem = f"{SHARED_MEMORY} has {gib(sight.shared_free)} free, and the genes take {gib(room.cache_bytes)}"
-        return [(where, f"{problem}, on {{nodes}}", "free space there, or use --loading stream")]
+        taken = f"the genes take {size_text(room.cache_bytes)}"
+        problem = f"{SHARED_MEMORY} has {size_text(sight.shared_free)} free, and {taken}, on {{nodes}}"
+        return [(where, problem, "free space there, or use --loading stream")]
     return []
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.step_costs import CPU, PROBES_NAME, StepCost, StepKind, read_probes
 from prism_ray.errors import Fault, InputError
+from prism_ray.sizes import size_text
 from prism_ray.study.extremes import extreme_configs
 from prism_ray.study.spec import Study
 
@@ -62,9 +63,9 @@ def gpu_fraction(peak_bytes: int, device_bytes: int) -> float:
     """
     k = min(MOST_TRIALS_A_GPU, device_bytes // needed_bytes(peak_bytes))
     if k < 1:
-        peak, needed, there = (value / 2**30 for value in (peak_bytes, needed_bytes(peak_bytes), device_bytes))
+        peak, needed, there = map(size_text, (peak_bytes, needed_bytes(peak_bytes), device_bytes))
         raise _refused(
-            f"the largest trial took {peak:.1f} GiB, with its margin {needed:.1f} GiB, and the GPU has {there:.1f} GiB",
+            f"the largest trial took {peak}, with its margin {needed}, and the GPU has {there}",
             "give --gpus-per-worker 1 to use all of it without a margin, or --micro-batch, or a GPU with more memory",
         )
     return 1.0 / k
@@ -120,11 +121,11 @@ def packed(each: TrialResources, measured: Iterable[StepCost]) -> Packing:
     """
     fractions = {probe: gpu_fraction(probe.peak_bytes, probe.device_bytes) for probe in measured}
     tightest = max(fractions, key=lambda probe: fractions[probe])
-    peak, there = tightest.peak_bytes / 2**30, tightest.device_bytes / 2**30
+    peak, needed = tightest.peak_bytes, needed_bytes(tightest.peak_bytes)
     return Packing(
         replace(each, gpus_per_worker=fractions[tightest]),
-        f"the largest took {peak:.3g} GiB of the {there:.3g} GiB of {tightest.device}, and gets "
-        f"{needed_bytes(tightest.peak_bytes) / 2**30:.3g} GiB with its margin",
+        f"the largest took {size_text(peak)} of the {size_text(tightest.device_bytes)} of {tightest.device}, and gets "
+        f"{size_text(needed)} with its margin",
     )
 
 

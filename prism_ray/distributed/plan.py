@@ -16,6 +16,7 @@ from prism_ray.distributed.plan_search import plan_search
 from prism_ray.distributed.workspace_trials import finished_among, noted_trials
 from prism_ray.store import Store
 from prism_ray.study.designs import expand
+from prism_ray.study.extremes import finalist_extremes, proposal_extremes
 from prism_ray.study.identity import trial_id
 from prism_ray.study.spec import Study, Trial
 from prism_ray.study.store_check import check_against_store
@@ -61,6 +62,17 @@ def plan_study(study: Study, settings: PlanSettings) -> Plan:
         seconds_least=seconds_left,
         longest_s=max((value for value in seconds.values() if value is not None), default=0.0),
     )
+
+
+def study_costs(study: Study, store: Store, settings: PlanSettings) -> PlanCosts:
+    """What the trials of a study cost, by all that its workspace knows.
+
+    Raises:
+        InputError, CheckpointError: what the workspace keeps is damaged.
+    """
+    if study.search is not None:
+        return PlanCosts(study, store, settings, [*proposal_extremes(study), *finalist_extremes(study)])
+    return PlanCosts(study, store, settings, [trial.config for trial in expand(study)])
 
 
 def _configs(trials: Mapping[str, Trial]) -> dict[str, RunConfig]:

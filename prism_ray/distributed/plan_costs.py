@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from prism_ray.config import ModelConfig, RunConfig, TrainingConfig
+from prism_ray.distributed.disk import copies_kept, storage_bytes
 from prism_ray.distributed.packing import Packing, trials_a_gpu
-from prism_ray.distributed.projections import bytes_to_read, gene_chroms, projection_bytes, projection_key
+from prism_ray.distributed.projections import (
+    bytes_to_read,
+    gene_chroms,
+    projection_bytes,
+    projection_key,
+)
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.scale import scale_warnings
 from prism_ray.distributed.step_costs import Estimate, StepCosts, read_probes
@@ -20,6 +26,7 @@ from prism_ray.splits import Split
 from prism_ray.store import Store, StorePlace
 from prism_ray.study.spec import Study
 from prism_ray.training.order import steps_between_validations
+from prism_ray.workload import evaluation_multiply_adds, step_multiply_adds
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class PlanSettings:
         resources: what each trial takes.
         max_concurrent: trials at once; None for as many as fit.
         packing: part of a GPU by measured memory, in place of that of `resources`; None for what these say.
+        tracking_uri: MLflow store; empty for one that keeps nothing in the workspace.
     """
 
     store: StorePlace
@@ -39,6 +47,7 @@ class PlanSettings:
     resources: TrialResources = field(default_factory=TrialResources)
     max_concurrent: int | None = None
     packing: Packing | None = None
+    tracking_uri: str = ""
 
     @property
     def each(self) -> TrialResources:
@@ -100,6 +109,7 @@ class Plan:
         peak_bytes: measured memory of the largest trial's step; None where not measured.
         trials_a_gpu: trials that share a GPU; 0 without a GPU.
         packing: why so many, where that was measured; empty where it was asked for.
+        storage_bytes: of the workspace's disk that the launch writes, at most; what each node is asked for.
     """
 
     study: str
@@ -126,7 +136,8 @@ class Plan:
     all_bytes: int
     peak_bytes: int | None
     trials_a_gpu: int
-    packing: str = ""
+    packing: str
+    storage_bytes: int
 
     @property
     def n_left(self) -> int:
@@ -161,19 +172,25 @@ class PlanCosts:
     def trial_s(self, config: RunConfig) -> float | None:
         """Seconds of one run on its workers; None where its step was not measured."""
         estimate = self.estimate(config)
-        if estimate is None:
+        if estimate is None or (config.is_evaluation and estimate.evaluate_s is None):
             return None
-        split = self._split(config)
+        n_steps, n_genes = self._amount(config)
+        # Measured with the window that the model was trained with.
+        part = config.evaluated_data().window_bp / config.data.window_bp
+        return n_steps * estimate.step_s + n_genes * part * (estimate.evaluate_s or 0.0)
+
+    def trial_multiply_adds(self, config: RunConfig) -> int:
+        """Multiply-adds of the backbone in all of one run."""
+        n_steps, n_genes = self._amount(config)
+        return n_steps * step_multiply_adds(config) + n_genes * evaluation_multiply_adds(config)
+
+    def _amount(self, config: RunConfig) -> tuple[int, int]:
+        """Training steps of a run, and genes that it evaluates, in all its validations and its test."""
+        split, training = self._split(config), config.training
         if config.is_evaluation:
-            return None if estimate.evaluate_s is None else estimate.evaluate_s * _evaluated(split)
-        training = config.training
-        n_steps = training.n_steps
+            return 0, len(split.validation) + len(split.test)
         every = steps_between_validations(config, len(split.train) // training.batch_size)
-        seconds = n_steps * estimate.step_s
-        if estimate.evaluate_s is not None:
-            n_genes = -(-n_steps // every) * len(split.validation) + len(split.test)
-            seconds += n_genes * estimate.evaluate_s
-        return seconds
+        return training.n_steps, -(-training.n_steps // every) * len(split.validation) + len(split.test)
 
     def estimate(self, config: RunConfig) -> Estimate | None:
         """What a run's step was measured to take."""
@@ -254,6 +271,7 @@ class PlanCosts:
             peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
             trials_a_gpu=trials_a_gpu(each) if on_gpu else 0,
             packing="" if self._settings.packing is None else self._settings.packing.reason,
+            storage_bytes=self._storage_bytes(left, n_trials - n_finished + n_models_first),
         )
 
     @cached_property
@@ -267,6 +285,11 @@ class PlanCosts:
         n_cpus = usable_cpus()
         return max(1, n_cpus // (each.n_workers * each.cpus_per_worker)), f"on the {n_cpus} CPUs of this machine"
 
+    def _storage_bytes(self, left: Sequence[RunConfig], n_left: int) -> int:
+        settings = self._settings
+        n_copies = copies_kept(settings.tracking_uri, settings.storage)
+        return storage_bytes(left, self._store, n_left, self._slots[0], n_copies)
+
     def _read_bytes(self, config: RunConfig) -> int:
         data, key = config.data, projection_key(config.data)
         if key not in self._read:
@@ -279,10 +302,6 @@ class PlanCosts:
             chrom = gene_chroms(self._store, data.cell_type)
             self._splits[data.cell_type, data.fold] = self._store.folds.split(data.fold, chrom)
         return self._splits[data.cell_type, data.fold]
-
-
-def _evaluated(split: Split) -> int:
-    return len(split.validation) + len(split.test)
 
 
 def total(seconds: Iterable[float | None]) -> float | None:

@@ -10,7 +10,7 @@ from prism_ray.distributed.plan_costs import Plan, PlanCosts, PlanSettings, tota
 from prism_ray.distributed.workspace_trials import finished_among, noted_trials, pruned_among
 from prism_ray.store import Store
 from prism_ray.study.designs import PROPOSAL_ARM
-from prism_ray.study.extremes import finalist_extremes, proposal_extremes
+from prism_ray.study.extremes import finalist_extremes, proposal_extremes, search_runs
 from prism_ray.study.finalists import BASELINE_ARM, FINALIST_ARM, finalist_trials, finalists_are_proposals
 from prism_ray.study.spec import Study
 
@@ -52,7 +52,7 @@ def plan_search(study: Study, store: Store, settings: PlanSettings) -> Plan:
             parts.append((n_seeds - n_baseline, costs.trial_s(baseline)))
             parts.append((n_finals - n_seeds - max(n_chosen, n_own), costs.trial_s(config)))
     return costs.plan(
-        [*study.search_extremes(), *proposals, *finals],
+        [*search_runs(study), *proposals, *finals],
         n_trials=search.n_trials + n_finals,
         n_finished=n_proposed + n_finals_done,
         n_linked=0,

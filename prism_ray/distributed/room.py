@@ -1,26 +1,14 @@
-"""The room that a launch needs: of the workspace's disk, and of each node's memory.
-
-P trained values of a model, N test genes, n background states of D channels.
-"""
+"""The room that a launch needs: of the workspace's disk, and of each node's memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prism_ray.config import RunConfig
+from prism_ray.distributed.disk import storage_bytes
 from prism_ray.distributed.loading_choice import Loading, LoadingRequest
-from prism_ray.distributed.projections import gene_bytes, gene_chroms, model_parameters, projection_bytes
+from prism_ray.distributed.projections import projection_bytes
 from prism_ray.errors import Fault
-from prism_ray.store import Store
-from prism_ray.training.record import example_genes
-
-_VALUE_BYTES = 4
-_CHECKPOINT_VALUES = 4
-"""Values kept of each trained one: itself, that of the best model, and two moments of AdamW."""
-_ROW_BYTES = 64
-"""Of a predicted gene: id, chromosome, label, prediction."""
-_REST_BYTES = 64 << 10
-"""Of a trial's folder: record, history, attempts."""
+from prism_ray.sizes import size_text
 
 
 @dataclass(frozen=True)
@@ -38,8 +26,8 @@ class Room:
     decode_bytes: int = 0
 
     def __str__(self) -> str:
-        genes = f", {gib(self.cache_bytes)} of object store, {gib(self.decode_bytes)} while decoding"
-        return f"{gib(self.storage_bytes)} of disk" + (genes if self.cache_bytes else "")
+        genes = f", {size_text(self.cache_bytes)} of object store, {size_text(self.decode_bytes)} while decoding"
+        return f"{size_text(self.storage_bytes)} of disk" + (genes if self.cache_bytes else "")
 
 
 def room_needed(request: LoadingRequest, loading: Loading, n_left: int, n_concurrent: int, n_copies: int = 1) -> Room:
@@ -50,33 +38,13 @@ def room_needed(request: LoadingRequest, loading: Loading, n_left: int, n_concur
         loading: how they get it.
         n_left: trials to be run.
         n_concurrent: of them at once.
-        n_copies: of what a trial leaves: 2 where the tracker keeps its artifacts in the workspace, too.
+        n_copies: of what a trial leaves, see `copies_kept`.
     """
-    kept = max(kept_bytes(config, request.store) for config in request.configs)
-    saved = max(checkpoint_bytes(config, request.store) for config in request.configs)
-    # A checkpoint is written beside the one before it.
-    storage = n_copies * n_left * kept + 2 * min(n_concurrent, n_left) * saved
+    storage = storage_bytes(request.configs, request.store, n_left, n_concurrent, n_copies)
     if loading.name == "stream":
         return Room(storage)
     decoded = max(projection_bytes(request.store, config) for config in request.configs)
     return Room(storage, request.cache_bytes(), decoded)
-
-
-def kept_bytes(config: RunConfig, store: Store) -> int:
-    """Bytes that a finished trial leaves: model, example input, predictions, weights of states, (N, D, n) float32."""
-    data = config.evaluated_data()
-    n_test = len(store.folds.split(data.fold, gene_chroms(store, data.cell_type)).test)
-    if config.is_evaluation:
-        return n_test * _ROW_BYTES + _REST_BYTES
-    n_weights = config.model.d_model * config.model.n_states if config.model.states == "learned" else 0
-    tables = n_test * (_ROW_BYTES + _VALUE_BYTES * n_weights)
-    example = example_genes(data.window_bp) * gene_bytes(data)
-    return tables + example + _VALUE_BYTES * model_parameters(store, config) + _REST_BYTES
-
-
-def checkpoint_bytes(config: RunConfig, store: Store) -> int:
-    """Bytes of a run's checkpoint."""
-    return 0 if config.is_evaluation else _CHECKPOINT_VALUES * _VALUE_BYTES * model_parameters(store, config)
 
 
 def cache_fault(room: Room, object_store_bytes: float) -> Fault | None:
@@ -85,17 +53,7 @@ def cache_fault(room: Room, object_store_bytes: float) -> Fault | None:
         return None
     return Fault(
         "memory",
-        f"the object store holds {gib(object_store_bytes)}, and the genes that a node keeps decoded take "
-        f"{gib(room.cache_bytes)}",
+        f"the object store holds {size_text(object_store_bytes)}, and the genes that a node keeps decoded take "
+        f"{size_text(room.cache_bytes)}",
         "use --loading stream, a shorter window or fewer signals, or nodes with a larger object store",
     )
-
-
-def mib(n_bytes: float) -> str:
-    """Bytes in MiB."""
-    return f"{n_bytes / 2**20:,.1f} MiB"
-
-
-def gib(n_bytes: float) -> str:
-    """Bytes in GiB."""
-    return f"{n_bytes / 2**30:.3g} GiB"

@@ -18,8 +18,8 @@ import ray
 from prism_ray.distributed.jobs import job_env_vars
 from prism_ray.errors import Fault, InputError
 from prism_ray.machine import usable_cpus
+from prism_ray.sizes import size_text
 
-_GIB = 2**30
 _SPARE = 1.5
 """Object store asked for, to what it must hold."""
 _PROBE_TIMEOUT_S = 5.0
@@ -43,12 +43,12 @@ def local_object_store_bytes(needed: int) -> int:
     Raises:
         InputError: it would take more than half of the memory that is free.
     """
-    size = max(200 * 2**20, int(_SPARE * needed))
+    size = max(200 << 20, int(_SPARE * needed))
     free = psutil.virtual_memory().available
     if needed > local_object_store_room():
         fault = Fault(
             "memory",
-            f"the genes to read take {needed / _GIB:.1f} GiB, and {free / _GIB:.1f} GiB are free here",
+            f"the genes to read take {size_text(needed)}, and {size_text(free)} are free here",
             "use a shorter window or fewer signals, or --loading stream, or run on a machine with more memory",
         )
         raise InputError(str(fault), [fault])

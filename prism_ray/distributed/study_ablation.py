@@ -46,18 +46,18 @@ def run_fixed(launch: Launch, trials: Iterable[Trial], earlier: Sequence[TrialTa
         trials: to be run.
         earlier: other trials of the study, which have ended.
     """
-    tasks = {task.trial_id: task for task in map(launch.maker.make, trials)}
+    tasks = {task.trial_id: task for task in largest_first(map(launch.maker.make, trials))}
     found = {trial_id for trial_id, task in tasks.items() if read_record(task.folder) is not None}
     launch.track_finished(tasks[trial_id] for trial_id in tasks if trial_id in found)
     left = [task for name, task in tasks.items() if name not in found and not failed_for_good(task)]
-    missing = tuple(task.trial_id for task in largest_first(left))
+    missing = tuple(task.trial_id for task in left)
     launch.begin(tasks.values(), len(tasks), len(found), earlier=earlier)
     failed: dict[str, str] = {}
     if missing:
         failed = launch.run(
             GivenTrials(missing, _models_to_wait_for({name: tasks[name] for name in missing})),
             lambda maker: FixedTasks({name: replace(tasks[name], loading=maker.loading) for name in missing}),
-            [read_run(task.config) for task in tasks.values()],
+            [read_run(tasks[name].config) for name in missing],
             known=(*earlier, *tasks.values()),
             n_left=len(missing),
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import prism_ray.store
+from prism_ray.distributed.disk import copies_kept
 from prism_ray.distributed.launch_checks import Check, cheap_checks
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.loading_choice import OpenCluster
@@ -23,6 +24,7 @@ from prism_ray.distributed.step_costs import StepCost, keep_probes
 from prism_ray.distributed.study_room import read_request
 from prism_ray.distributed.study_search import search_database
 from prism_ray.errors import Fault, PrismRayError
+from prism_ray.sizes import size_text
 from prism_ray.store import Store
 from prism_ray.study.spec import Study
 from prism_ray.tracking import prepare
@@ -84,7 +86,8 @@ def _on_the_cluster(study: Study, settings: CheckSettings) -> Iterator[Check]:
         yield _checked("resources and loading", enter)
         if not opened:
             return
-        room = room_needed(request, opened[0].loading, study.n_trials, opened[0].n_concurrent)
+        n_copies = copies_kept(launch.tracking_uri, launch.storage)
+        room = room_needed(request, opened[0].loading, study.n_trials, opened[0].n_concurrent, n_copies)
         yield _checked(
             "folders and room on every node", lambda: launch.backend.check_nodes(launch.storage, launch.store, room)
         )
@@ -105,7 +108,7 @@ def _steps(study: Study, settings: CheckSettings) -> Iterator[Check]:
             found.append(cost)
             return (
                 f"{cost.step_s:.3g} s a step, {cost.evaluate_s:.3g} s a gene evaluated, "
-                f"{cost.peak_bytes / 2**20:,.0f} MiB at its peak, on {cost.device}"
+                f"{size_text(cost.peak_bytes)} at its peak, on {cost.device}"
             )
 
         yield _checked(f"step of the {name} trial", measure)

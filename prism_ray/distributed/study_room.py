@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from itertools import product
 
+from prism_ray.distributed.disk import copies_kept
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.loading_choice import Loading, LoadingAsked, LoadingRequest
 from prism_ray.distributed.node_checks import node_faults
@@ -13,12 +14,13 @@ from prism_ray.distributed.node_sight import NodeSight
 from prism_ray.distributed.room import room_needed
 from prism_ray.errors import FaultList, StoreError
 from prism_ray.store import Store
+from prism_ray.study.extremes import search_runs
 from prism_ray.study.spec import Study
 
 
 def read_request(study: Study, store: Store, asked: LoadingAsked) -> LoadingRequest:
     """What the trials of a study read, whichever of them are left."""
-    configs = study.search_extremes() if study.search is not None else tuple(arm.config for arm in study.arms)
+    configs = search_runs(study) if study.search is not None else tuple(arm.config for arm in study.arms)
     placed = [
         study.with_place(config.trained(), study.seeds[0], fold, cell_type)
         for config, cell_type, fold in product(configs, study.cell_types, study.folds)
@@ -43,7 +45,8 @@ def check_room(
     """
     # What does not fit is streamed, unless the cache is asked for.
     loading = Loading("cache" if launch.loading == "cache" else "stream")
-    room = room_needed(read_request(study, store, launch.loading), loading, n_left, n_concurrent=1)
+    n_copies = copies_kept(launch.tracking_uri, launch.storage)
+    room = room_needed(read_request(study, store, launch.loading), loading, n_left, 1, n_copies)
     free = shutil.disk_usage(launch.storage).free if launch.storage.is_dir() else room.storage_bytes
     sights = [
         NodeSight(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from prism_ray.config import RunConfig
 from prism_ray.distributed.closing import tracker_may_be_away
 from prism_ray.distributed.launch import Launch, StudyOutcome, TaskMaker
 from prism_ray.distributed.launch_settings import StudySettings
@@ -18,6 +17,7 @@ from prism_ray.distributed.trial import TrialTask
 from prism_ray.distributed.warm_start import warm_starts
 from prism_ray.distributed.workspace import TRIALS_NAME
 from prism_ray.study.designs import WARM_ARM, proposed_trial
+from prism_ray.study.extremes import search_runs
 from prism_ray.study.finalists import choose_finalists, finalist_trials
 from prism_ray.study.search_spec import Search
 from prism_ray.study.spec import Study
@@ -63,7 +63,7 @@ def run_search(launch: Launch) -> StudyOutcome:
         failed = launch.run(
             searcher,
             lambda maker: replace(source, maker=maker),
-            _extremes(study),
+            search_runs(study),
             known=proposed,
             n_left=search.n_trials - n_found,
             any_between=True,
@@ -132,11 +132,6 @@ def _database(launch: Launch) -> str | Path:
 def _proposed(source: ProposedTasks, searcher: StudySearcher) -> list[TrialTask]:
     """Trials of all proposals so far."""
     return [source.task({"values": values}) for values in searcher.proposals()]
-
-
-def _extremes(study: Study) -> list[RunConfig]:
-    """Runs that between them read all that any proposal reads."""
-    return [study.config_at(config) for config in study.search_extremes()]
 
 
 def _together(proposals: StudyOutcome, finalists: StudyOutcome) -> StudyOutcome:

@@ -6,12 +6,12 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from prism_ray.distributed.attempts import ATTEMPTS_NAME, gpu_hours, read_attempts
+from prism_ray.distributed.attempts import ATTEMPTS_NAME, Attempt, gpu_hours, read_attempts
 from prism_ray.distributed.driver import DRIVER_NAME
 from prism_ray.distributed.failures import FAILURE_NAME, read_failure
 from prism_ray.distributed.launch_note import LaunchNote, TrialNote, read_launch
@@ -19,6 +19,7 @@ from prism_ray.distributed.lease import STALE_S, Holder, read_holder
 from prism_ray.distributed.progress_note import PROGRESS_NAME, read_progress
 from prism_ray.distributed.pruning import PRUNED_NAME, read_pruned
 from prism_ray.distributed.stop_request import StopRequest, read_stop
+from prism_ray.distributed.time_left import ToCome, time_left
 from prism_ray.distributed.workspace import LEASE_NAME, read_object, study_folder, trial_folder
 from prism_ray.study.finalists import BASELINE_ARM, FINALIST_ARM
 
@@ -45,6 +46,10 @@ class TrialStatus:
         where: process and machine, where it runs.
         reason: why it failed.
         train_s: seconds in its optimiser steps, times its workers, where it is done.
+        evaluates, multiply_adds, planned_s: what it costs, see `TrialNote`.
+        spent_s: seconds of its attempts of this launch that have ended in an orderly way.
+        spent_part: part of the trial that these did.
+        from_part: part of it that was done when its last attempt began; of one that has no process, when that ended.
     """
 
     trial_id: str
@@ -58,6 +63,22 @@ class TrialStatus:
     where: str = ""
     reason: str = ""
     train_s: float = 0.0
+    evaluates: bool = False
+    multiply_adds: int = 0
+    planned_s: float | None = None
+    spent_s: float = 0.0
+    spent_part: float = 0.0
+    from_part: float = 0.0
+
+    @property
+    def is_finalist(self) -> bool:
+        """Whether it is one of the trials that a search trains after its proposals."""
+        return self.label.split("-")[0].split(" ")[0] in (FINALIST_ARM, BASELINE_ARM)
+
+    @property
+    def done_part(self) -> float:
+        """Part of it that is done."""
+        return 1.0 if self.state == "done" else self.step / self.n_steps
 
 
 @dataclass(frozen=True)
@@ -97,7 +118,7 @@ class StudyStatus:
         numbers = {"proposals": self.n_trials - n_finalists, "finalists": n_finalists}
         found = {part: Counter[State]() for part in numbers}
         for trial in self.trials:
-            found["finalists" if _is_finalist(trial) else "proposals"][trial.state] += 1
+            found["finalists" if trial.is_finalist else "proposals"][trial.state] += 1
         for part, states in found.items():
             states["missing"] += max(0, numbers[part] - states.total())
         return {part: {state: states[state] for state in STATES} for part, states in found.items()}
@@ -117,46 +138,20 @@ class StudyStatus:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the launch ends, by the pace of its trials; None where nothing runs or nothing can be said."""
-        return time_left(self.trials, self._n_waiting(), n_workers(self.launch))
+        """Seconds until the launch ends, see `time_left`; None where nothing runs or nothing can be said."""
+        n_slots = 0 if self.driver is None else self.launch.n_concurrent
+        return time_left(self.trials, n_slots, self._to_come())
 
-    def _n_waiting(self) -> float:
-        """Trials that wait; a finalist that is not known yet counts by its steps, as so many of those that have run."""
-        n_waiting = float(self.counts["missing"] + self.counts["interrupted"])
-        n_unknown = self.launch.n_finalists - sum(map(_is_finalist, self.trials))
-        known = [trial.n_steps for trial in self.trials if trial.state in ("done", "running")]
-        if n_unknown <= 0 or not known:
-            return n_waiting
-        return n_waiting + n_unknown * (self.launch.finalist_steps * len(known) / sum(known) - 1)
-
-
-def _is_finalist(trial: TrialStatus) -> bool:
-    return trial.label.split("-")[0].split(" ")[0] in (FINALIST_ARM, BASELINE_ARM)
+    def _to_come(self) -> ToCome:
+        """Trials that are not known yet; a search has finalists only where they were foreseen."""
+        n_finalists = max(0, self.launch.n_finalists - sum(trial.is_finalist for trial in self.trials))
+        n_unknown = max(0, self.n_trials - len(self.trials))
+        return ToCome(max(0, n_unknown - n_finalists), n_finalists, self.launch.finalist_steps)
 
 
 def n_workers(launch: LaunchNote) -> int:
     """Workers of each trial of a launch."""
     return int(launch.resources.get("n_workers", 1))
-
-
-def time_left(trials: Iterable[TrialStatus], n_waiting: float, workers: int) -> float | None:
-    """Seconds until the running trials and those that wait are done, as many at once as run now.
-
-    A trial takes what finished ones took on average in their steps; before the first is finished, what the running ones
-    are on the way to take.
-    """
-    running = [trial for trial in trials if trial.state == "running"]
-    if not running:
-        return None
-    took = [trial.train_s / workers for trial in trials if trial.state == "done" and trial.train_s > 0]
-    took = took or [
-        trial.for_s + trial.left_s for trial in running if trial.for_s is not None and trial.left_s is not None
-    ]
-    if not took:
-        return None
-    each = sum(took) / len(took)
-    left = [max(0.0, each - (trial.for_s or 0.0)) if trial.left_s is None else trial.left_s for trial in running]
-    return max((sum(left) + n_waiting * each) / len(running), max(left))
 
 
 def study_status(storage: Path, study: str, now: float | None = None) -> StudyStatus:
@@ -205,7 +200,8 @@ def trial_status(storage: Path, trial: TrialNote, launch: LaunchNote, now: float
         names = {entry.name for entry in os.scandir(folder)}
     except FileNotFoundError:
         names = set()
-    known: dict[str, Any] = {"trial_id": trial.trial_id, "label": trial.label, "n_steps": trial.n_steps}
+    attempts = _attempts(folder) if ATTEMPTS_NAME in names else ()
+    known: dict[str, Any] = {**asdict(trial), **_spent(attempts, launch, trial.n_steps)}
     if RESULT_NAME in names:
         return _done(folder, known, n_workers(launch))
     progress = read_progress(folder) if PROGRESS_NAME in names else None
@@ -213,7 +209,7 @@ def trial_status(storage: Path, trial: TrialNote, launch: LaunchNote, now: float
     known["metrics"] = {} if progress is None else progress.validation
     holder = living_holder(folder / LEASE_NAME) if LEASE_NAME in names else None
     if holder is not None:
-        began = progress.started if progress is not None else None
+        began = progress.started if progress is not None else _running_since(attempts)
         return TrialStatus(
             **known,
             state="running",
@@ -243,6 +239,36 @@ def _done(folder: Path, known: Mapping[str, Any], workers: int) -> TrialStatus:
         metrics=record["metrics"],
         train_s=float(cost.get("train_s", 0.0)) * int(cost.get("n_workers", workers)),
     )
+
+
+def _attempts(folder: Path) -> tuple[Attempt, ...]:
+    """Attempts of a trial; what cannot be read tells nothing of the time, and is no reason to say nothing else."""
+    try:
+        return read_attempts(folder)
+    except (OSError, ValueError, TypeError):
+        return ()
+
+
+def _spent(attempts: Sequence[Attempt], launch: LaunchNote, n_steps: int) -> dict[str, float]:
+    """`spent_s`, `spent_part` and `from_part` of a trial."""
+    # When a process died is not known: it tells nothing of the time.
+    orderly = [
+        attempt
+        for attempt in attempts
+        if attempt.launch == launch.launch_id and attempt.how in ("finished", "interrupted", "pruned")
+    ]
+    last = attempts[-1] if attempts else None
+    done = 0 if last is None else last.last_step if last.how else last.first_step
+    return {
+        "spent_s": sum(attempt.seconds for attempt in orderly),
+        "spent_part": sum(attempt.last_step - attempt.first_step for attempt in orderly) / n_steps,
+        "from_part": done / n_steps,
+    }
+
+
+def _running_since(attempts: Sequence[Attempt]) -> float | None:
+    """When the attempt that runs began, seconds since 1970."""
+    return attempts[-1].started_at if attempts and not attempts[-1].how else None
 
 
 def _gpu_hours(storage: Path, launch: LaunchNote) -> float:

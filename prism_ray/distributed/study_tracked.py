@@ -12,8 +12,7 @@ from dataclasses import replace
 from prism_ray.distributed.closing import close_run
 from prism_ray.distributed.launch import Launch, StudyOutcome, TaskMaker
 from prism_ray.distributed.launch_settings import StudySettings
-from prism_ray.distributed.plan import plan_study
-from prism_ray.distributed.plan_costs import PlanSettings
+from prism_ray.distributed.plan import plan_study, study_costs
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.stop_request import signals_stop
 from prism_ray.distributed.study_ablation import run_ablation
@@ -47,7 +46,7 @@ def run_tracked(study: Study, settings: StudySettings, progress: Progress, store
     tracker = MlflowTracker(settings.tracking_uri, artifacts, background=True)
     tags = {**source_tags(settings.source_folder), **override_tags(study)}
     header = study_header(study, store.digest, settings.command, tags)
-    asked = PlanSettings(settings.store, settings.storage, settings.resources, settings.max_concurrent)
+    asked = settings.plan()
     plan = plan_study(study, asked)
     diff = source_diff(settings.source_folder)
     changes = {"source.diff": diff} if diff else {}
@@ -56,7 +55,18 @@ def run_tracked(study: Study, settings: StudySettings, progress: Progress, store
     )
     maker = TaskMaker(settings, store.digest, parent, tags)
     reasons: list[str] = []
-    launch = Launch(study, settings, store, tracker, progress, maker, header, plan.read_bytes, untold=reasons.append)
+    launch = Launch(
+        study=study,
+        settings=settings,
+        store=store,
+        tracker=tracker,
+        progress=progress,
+        maker=maker,
+        header=header,
+        costs=study_costs(study, store, asked),
+        planned_bytes=plan.read_bytes,
+        untold=reasons.append,
+    )
     status: Status = "KILLED"
     try:
         with signals_stop(launch.folder):

@@ -10,8 +10,9 @@ from pathlib import Path
 from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 
 from prism_ray.errors import FaultList, InputError
+from prism_ray.sizes import size_text
 
-MOST_BYTES = 100 * 2**20
+MOST_BYTES = 100 << 20
 EXCLUDES = (".git", ".venv", "venv", "__pycache__")
 """Left out whatever the ignore files say: Ray's own list since 2.60, told to older versions."""
 _SHOWN = 5
@@ -55,11 +56,11 @@ def find_package(folder: Path, study_file: Path, most_bytes: int = MOST_BYTES) -
     package = Package(folder, dict(sorted(found.items(), key=lambda item: -item[1])))
     faults = FaultList()
     if package.n_bytes > most_bytes:
-        listed = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in package.largest.items())
+        listed = ", ".join(f"{name} {size_text(size)}" for name, size in package.largest.items())
         faults.add(
             str(folder),
-            f"would be sent to the cluster with {package.n_bytes / 2**20:,.0f} MiB, and "
-            f"{most_bytes / 2**20:,.0f} MiB are allowed; the largest files are {listed}",
+            f"would be sent to the cluster with {size_text(package.n_bytes)}, and "
+            f"{size_text(most_bytes)} are allowed; the largest files are {listed}",
             "name what a job does not need in .rayignore, or submit from another folder",
         )
     resolved = study_file.resolve()

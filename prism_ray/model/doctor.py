@@ -52,13 +52,13 @@ class Device:
     Attributes:
         name: as PyTorch calls it, `cuda:0` for example.
         model: the maker's name.
-        memory_gib: its memory; None for the CPU.
+        memory_bytes: its memory; None for the CPU.
         note: threads of a CPU; compute capability, CUDA version and bfloat16 of a GPU.
     """
 
     name: str
     model: str
-    memory_gib: float | None
+    memory_bytes: int | None
     note: str
 
 
@@ -164,7 +164,7 @@ def devices() -> tuple[Device, ...]:
         about = torch.cuda.get_device_properties(index)
         half = "bfloat16" if torch.cuda.is_bf16_supported() else "no bfloat16"
         note = f"compute capability {about.major}.{about.minor}, CUDA {torch.version.cuda}, {half}"
-        found.append(Device(f"cuda:{index}", about.name, about.total_memory / 2**30, note))
+        found.append(Device(f"cuda:{index}", about.name, about.total_memory, note))
     return tuple(found)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from prism_ray.report.page import table_html
 from prism_ray.report.store_quality_figures import label_unit
 from prism_ray.report.store_quality_info import CellTypeInfo
+from prism_ray.sizes import size_text
 from prism_ray.store import Store
 from prism_ray.store.quality_text import weakest_chromosome
 from prism_ray.store.schema import SourceDescription
@@ -24,7 +25,7 @@ def facts(store: Store) -> list[tuple[str, str]]:
         ("Assembly", description.assembly),
         ("Window", f"{store.window_bp:,} bp around each TSS"),
         ("Genes", ", ".join(f"{name} {cell.n_genes:,}" for name, cell in description.cell_types.items())),
-        ("Size", f"{sum(entry.bytes for entry in description.all_files) / 1e6:,.1f} MB"),
+        ("Size", size_text(sum(entry.bytes for entry in description.all_files))),
         ("DNA", "none" if dna is None else dna.file),
         (
             "Strand",

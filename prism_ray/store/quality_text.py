@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from prism_ray.sizes import size_text
 from prism_ray.store.regions import FEWEST_GENES
 
 if TYPE_CHECKING:
@@ -85,9 +86,7 @@ def _missing_warnings(cell: CellTypeReport) -> list[str]:
 
 def report_text(report: BuildReport) -> str:
     """Tables for a terminal, then every warning."""
-    lines = [
-        f"{report.name}: window {report.window_bp:,} bp, {report.bytes / 1e6:,.1f} MB, digest {report.digest[:12]}"
-    ]
+    lines = [f"{report.name}: window {report.window_bp:,} bp, {size_text(report.bytes)}, digest {report.digest[:12]}"]
     for cell_type, cell in report.cell_types.items():
         lines += ["", *_cell_type_lines(cell_type, cell)]
     lines += ["", "Folds are by chromosome: no window reaches from one part of a fold into another."]

@@ -32,6 +32,11 @@ def proposal_extremes(study: Study) -> tuple[RunConfig, RunConfig]:
     return _proposal(study, min), _proposal(study, max)
 
 
+def search_runs(study: Study) -> tuple[RunConfig, ...]:
+    """Runs that between them read all that any proposal of a search reads, and the largest proposal."""
+    return (*map(study.config_at, study.search_extremes()), proposal_extremes(study)[1])
+
+
 def finalist_extremes(study: Study) -> tuple[RunConfig, ...]:
     """Settings of a search's baseline, cheapest and dearest finalist as they are trained again; none without any."""
     assert study.search is not None

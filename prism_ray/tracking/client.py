@@ -91,24 +91,24 @@ def naming_the_store(uri: str) -> Iterator[None]:
     """Turns what MLflow raises inside into a `TrackingError` that names the store, without its credentials."""
     try:
         yield
-    except TRACKER_FAULTS as problem:
-        away = isinstance(problem, OSError)
-        said = ("cannot be reached" if away else "refused") + f" ({describe(problem)})"
-        fault = Fault(f"tracking store {redact(uri)}", said, _fix(problem))
+    except (MlflowException, SQLAlchemyError, OSError, ModuleNotFoundError) as problem:
+        said, fix = _told(problem)
+        fault = Fault(f"tracking store {redact(uri)}", said, fix)
         raise TrackingError(str(fault), [fault]) from problem
-    except ModuleNotFoundError as problem:  # of a database's driver, at the first connection
+
+
+def _told(problem: Exception) -> tuple[str, str]:
+    """What is wrong with a store, and what to do, by what a call of its client raised."""
+    if isinstance(problem, ModuleNotFoundError):  # of a database's driver, at the first connection
         fix = "pip install prism-ray[postgresql], or track to a server over http"
-        fault = Fault(f"tracking store {redact(uri)}", f"its driver is not installed ({problem.name})", fix)
-        raise TrackingError(str(fault), [fault]) from problem
-
-
-def _fix(problem: Exception) -> str:
+        return f"its driver is not installed ({problem.name})", fix
     if isinstance(problem, OSError):
-        return "start the server or correct --tracking-uri"
+        return f"cannot be reached ({describe(problem)})", "start the server or correct --tracking-uri"
+    refused = f"refused ({describe(problem)})"
     # MLflow keeps the status of an answer that is no JSON in its text alone.
     if "error code 401" in str(problem):
-        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write ~/.mlflow/credentials"
-    return ""
+        return refused, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write ~/.mlflow/credentials"
+    return refused, ""
 
 
 def describe(problem: Exception) -> str:

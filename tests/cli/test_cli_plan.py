@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 import prism_ray.store
+from prism_ray.api import Silent
 from prism_ray.cli import main
 from prism_ray.config import RunConfig
 from prism_ray.distributed import gpus
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch_note import TrialNote, write_launch
 from prism_ray.distributed.launch_settings import StudySettings
-from prism_ray.distributed.plan import plan_study
+from prism_ray.distributed.plan import plan_study, study_costs
 from prism_ray.distributed.plan_costs import PlanSettings
 from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.room import Room
 from prism_ray.distributed.step_costs import read_probes
 from prism_ray.distributed.study_check import CheckSettings, check_study
+from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.workspace_trials import finished_among, noted_trials
 from prism_ray.errors import InputError, TrainingError
+from prism_ray.store import StorePlace
 from prism_ray.study.designs import expand
 from prism_ray.study.finalists import finalist_trials
 from prism_ray.study.load import load_study
 from prism_ray.study.spec import Study
 from prism_ray.training.step_probe import MeasuredStep
+from prism_ray.workload import plain_multiply_adds, step_multiply_adds
 from tests.distributed.workspaces import NOTE, recorded
 from tests.store.factory import Recipe, make_store
 from tests.study.texts import ABLATION, EVALUATION, SEARCH, changed
+from tests.tracking_support import fresh_store
 
 SMALL = ("  model.d_model: 16\n", "  model.d_model: 16\n  data.window_bp: 200\n  training.n_steps: 100\n")
 
@@ -212,16 +218,71 @@ def test_an_evaluation_costs_its_genes_and_no_training(tmp_path: Path) -> None:
     (tmp_path / "asked.yaml").write_text(changed(EVALUATION, cut, models))
     study = load_study(tmp_path / "asked.yaml")
     assert all(check.ok for check in check_study(study, check_settings(tmp_path)))
-    plan = plan_study(study, PlanSettings(tmp_path / "store", tmp_path / "results"))
+    settings = PlanSettings(tmp_path / "store", tmp_path / "results")
+    plan = plan_study(study, settings)
     row = {row.name: row.trial_s for row in plan.rows}
     assert row["n0__intact"] == pytest.approx(100 * 0.1 + 606 * 0.001)
     assert row["n2__intact"] == pytest.approx(100 * 0.3 + 606 * 0.001)
     evaluations = [name for name in row if not name.endswith("__intact")]
     assert len(evaluations) == 5
-    assert all(row[name] == pytest.approx(12 * 0.001) for name in evaluations), "six genes of validation, six of test"
+    assert [name for name in evaluations if name.endswith("__cut")] == ["n2__cut"]
+    for name in evaluations:
+        # Six genes of validation and six of test, in the part of the window that is left.
+        assert row[name] == pytest.approx(12 * 0.001 * (0.5 if name.endswith("__cut") else 1)), name
     assert plan.n_evaluations == 2 * 5
     trained = row["n0__intact"] + row["n2__intact"]
-    assert plan.hours == pytest.approx(2 * (trained + 5 * 12 * 0.001) / 3600)
+    assert plan.hours == pytest.approx(2 * (trained + 4.5 * 12 * 0.001) / 3600)
+    costs = study_costs(study, prism_ray.store.open(settings.store), settings)
+    config = {trial.arm: trial.config for trial in expand(study)}
+    a_gene = plain_multiply_adds(config["n2__intact"].model, 200)
+    trained = 100 * step_multiply_adds(config["n2__intact"]) + 606 * a_gene
+    assert costs.trial_multiply_adds(config["n2__intact"]) == trained
+    assert costs.trial_multiply_adds(config["n2__cut"]) == 12 * a_gene // 2
+
+
+class AskedRoom(Exception):
+    """Stops a launch once its nodes are asked for room."""
+
+
+@dataclass(frozen=True)
+class AsksForRoom(InProcessBackend):
+    """Keeps what room a launch asks its nodes for, and starts nothing."""
+
+    asked: list[int] = field(default_factory=list)
+
+    def check_nodes(self, storage: Path, store: StorePlace, room: Room) -> str:
+        self.asked.append(room.storage_bytes)
+        raise AskedRoom
+
+
+@pytest.mark.parametrize(("text", "inside"), [(ABLATION, True), (EVALUATION, False), (SEARCH, True)])
+def test_a_plan_says_the_disk_that_its_launch_asks_for(text: str, inside: bool, tmp_path: Path) -> None:
+    """Twice of what trials leave where the tracker keeps its copies in the workspace."""
+    make_store(tmp_path / "store", Recipe(window_bp=2000))
+    (tmp_path / "asked.yaml").write_text(text)
+    study, backend = load_study(tmp_path / "asked.yaml"), AsksForRoom()
+    launch = replace(check_settings(tmp_path).launch, backend=backend, max_concurrent=1)
+    tracked = {True: launch.storage, False: tmp_path / "elsewhere"}
+    tracked[inside].mkdir()
+    launch = replace(launch, tracking_uri=fresh_store(tracked[inside]))
+    with pytest.raises(AskedRoom):
+        run_study(study, launch, Silent())
+    planned = plan_study(study, launch.plan()).storage_bytes
+    assert [planned] == backend.asked
+    other = replace(launch, tracking_uri=f"sqlite:///{tracked[not inside]}/mlflow.db")
+    assert (plan_study(study, other.plan()).storage_bytes < planned) == inside
+    # `check` asks for all trials, whichever are finished.
+    with pytest.raises(AskedRoom):
+        list(check_study(study, CheckSettings(launch, measure=recorded_step)))
+    assert backend.asked == [planned, planned]
+
+
+def test_a_plan_of_what_is_finished_needs_no_disk(study: Study, tmp_path: Path) -> None:
+    digest = prism_ray.store.open(tmp_path / "store").digest
+    settings = PlanSettings(tmp_path / "store", tmp_path / "results")
+    for trial in expand(study):
+        recorded(settings.storage, trial.trial_id(digest), digest, trial.config, train_s=1.0)
+    assert plan_study(study, settings).storage_bytes == 0
 
 
 GIB = 2**30
@@ -292,7 +353,13 @@ def test_plan_prints_a_table_or_json_and_writes_nothing(
     argv = ["plan", str(study.path), "--store", str(tmp_path / "store"), "--storage", str(tmp_path / "results")]
     assert main(argv) == 0
     said = capsys.readouterr().out
-    for part in ("trials     6: 6 left, 0 finished", "not measured: `prism-ray check`", "n4", "2/2"):
+    for part in (
+        "trials     6: 6 left, 0 finished",
+        f"models, predictions and checkpoints in {tmp_path / 'results'}",
+        "not measured: `prism-ray check`",
+        "n4",
+        "2/2",
+    ):
         assert part in said
     assert main([*argv, "--json", "--set", "model.n_layers=2"]) == 0
     written = json.loads(capsys.readouterr().out)

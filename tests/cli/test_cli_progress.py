@@ -8,7 +8,6 @@ import re
 import pytest
 
 from prism_ray.cli.progress import Shown, StudyProgress
-from prism_ray.distributed.study_status import TrialStatus
 
 SHOWN = Shown(metric="val/mse", direction="minimize", report_metric="test/mse")
 
@@ -37,7 +36,7 @@ def test_a_log_has_plain_lines_on_stderr(capsys: pytest.CaptureFixture[str], mon
         "         n0 seed 2 fold_1 started",
         "         n[2] seed 2 fold_1 started",
         "[  3/6] n0 seed 2 fold_1 finished in 0 s: val/mse nan, test/mse 0.1000",
-        "         3 done, 1 running, about 0 s left",
+        "         3 done, 1 running",
         "         n[2] seed 2 fold_1 started again",
         "[  4/6] n[2] seed 2 fold_1 finished in 0 s: val/mse 0.2500, test/mse 0.5000",
         "         4 done, 0 running, best val/mse 0.2500 (n[2] seed 2 fold_1)",
@@ -60,28 +59,34 @@ def test_the_best_is_in_the_studys_own_direction(capsys: pytest.CaptureFixture[s
     assert said.splitlines()[-1].strip() == "3 done, 0 running, best val/pearson_r 0.7500 (b)"
 
 
-def test_time_left_counts_finished_and_running_trials(
+def test_the_time_left_is_looked_up_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
     monkeypatch.setattr("prism_ray.cli.progress.time.monotonic", lambda: now[0])
+    looks = []
 
-    def look(label: str) -> TrialStatus | None:
-        return None if label == "c" else TrialStatus("t", label, "running", 50, 100, left_s=30.0)
+    def left_s() -> float | None:
+        looks.append(now[0])
+        now[0] += 2.0  # of a study of many trials
+        return None if len(looks) == 1 else 330.0
 
-    with StudyProgress(Shown("val/mse", "minimize", "test/mse", look=look)) as progress:
+    with StudyProgress(Shown("val/mse", "minimize", "test/mse", left_s=left_s)) as progress:
         progress.begin(5, 0)
-        for label in ("a", "b"):
-            progress.started(label)
-        now[0] += 100
-        progress.finished("a", {"val/mse": 0.5})
-        # b says 30 s; d and e and one more wait for its place, 100 s each.
-        assert "1 done, 1 running, best val/mse 0.5000 (a), about 5 min 30 s left" in capsys.readouterr().err
-        progress.started("c")
-        now[0] += 20
-        progress.finished("b", {"val/mse": 0.25})
-    # Trials took 110 s on average, c has had 20 of them, and two wait.
-    assert "2 done, 1 running, best val/mse 0.2500 (b), about 5 min 10 s left" in capsys.readouterr().err
+        for pause in (0.0, 30.0, 15.0, 100.0, 100.0):
+            now[0] += pause
+            progress.finished("a", {"val/mse": 0.5})
+    lines = [line.strip() for line in capsys.readouterr().err.splitlines() if " done, " in line]
+    best = "0 running, best val/mse 0.5000 (a)"
+    assert lines == [
+        f"1 done, {best}",
+        # A look that took two seconds is not made again for 40.
+        f"2 done, {best}",
+        f"3 done, {best}, about 5 min 30 s left",
+        f"4 done, {best}, about 5 min 30 s left",
+        f"5 done, {best}",
+    ]
+    assert len(looks) == 3
 
 
 def test_networks_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

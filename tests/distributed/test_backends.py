@@ -20,15 +20,17 @@ from prism_ray.config import RunConfig
 from prism_ray.distributed import trial as trial_module
 from prism_ray.distributed.attempts import read_attempts
 from prism_ray.distributed.backend import Backend
+from prism_ray.distributed.disk import kept_bytes
 from prism_ray.distributed.failures import forget_failure
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudyOutcome
+from prism_ray.distributed.launch_note import read_launch
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.ray_backend import RayBackend
 from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.room import kept_bytes
 from prism_ray.distributed.stop_request import request_stop
 from prism_ray.distributed.study_run import run_study
+from prism_ray.distributed.study_status import study_status
 from prism_ray.errors import InputError
 from prism_ray.metrics import regression_metrics
 from prism_ray.study.designs import expand
@@ -36,6 +38,7 @@ from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
 from prism_ray.training.loop import TrainResult, train
 from prism_ray.training.record import TrialRecord, read_record
+from prism_ray.workload import step_multiply_adds
 from tests.distributed.conftest import TINY, Told, study_records, study_settings, tiny_study
 
 pytestmark = pytest.mark.ray
@@ -122,6 +125,23 @@ def test_finished_trials_are_told_recorded_and_tracked(ran: Ran) -> None:
     assert header.status == "FINISHED"
     assert header.header.baseline == "n0"
     assert not list((ran.settings.storage / "studies").rglob("*tune*"))
+
+
+def test_the_launch_is_noted_with_what_its_trials_cost(ran: Ran) -> None:
+    """In the order in which they were handed out, and under the name that their attempts have."""
+    note = read_launch(ran.settings.storage, "tiny")
+    assert note.n_concurrent >= 1
+    assert [trial.label for trial in note.trials] == [
+        *("n2 seed 2 fold_1", "n0 seed 2 fold_1"),
+        *("n2 seed 22 fold_1", "n0 seed 22 fold_1"),
+    ]
+    for trial in note.trials:
+        config = ran.records[f"{trial.label[:2]}-K562-fold_1-seed{trial.label.split()[2]}"].config
+        assert trial.multiply_adds > config.training.n_steps * step_multiply_adds(config)
+        assert (trial.evaluates, trial.planned_s) == (False, None), "nothing was measured before"
+        (attempt,) = read_attempts(ran.settings.storage / "trials" / trial.trial_id)
+        assert attempt.launch == note.launch_id
+    assert study_status(ran.settings.storage, "tiny").left_s is None
 
 
 def test_curves_artifacts_and_predictions_are_in_mlflow(ran: Ran, tmp_path: Path) -> None:

@@ -10,7 +10,14 @@ import pytest
 
 from prism_ray.distributed import launch_note as module
 from prism_ray.distributed import progress_note
-from prism_ray.distributed.launch_note import MoreTrials, TrialNote, copy_of_study, read_launch, write_launch
+from prism_ray.distributed.launch_note import (
+    MoreTrials,
+    TrialNote,
+    copy_of_study,
+    note_slots,
+    read_launch,
+    write_launch,
+)
 from prism_ray.distributed.progress_note import ProgressWriter, read_progress
 from prism_ray.errors import InputError
 from tests.distributed.workspaces import NOTE, launch
@@ -21,6 +28,12 @@ def test_a_launch_comes_back_with_its_study(tmp_path: Path) -> None:
     assert read_launch(tmp_path, "tiny") == note
     assert copy_of_study(tmp_path, note) == tmp_path / "studies" / "tiny" / "tiny.yaml"
     assert copy_of_study(tmp_path, note).read_text() == note.study_text
+
+
+def test_how_many_run_at_once_is_added_when_the_cluster_is_known(tmp_path: Path) -> None:
+    note = launch(tmp_path, 3)
+    note_slots(tmp_path, "tiny", 7)
+    assert read_launch(tmp_path, "tiny") == replace(note, n_concurrent=7)
 
 
 def test_a_launch_that_cannot_be_noted_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,9 +69,11 @@ def test_a_note_from_before_finalists_were_foreseen_is_read(tmp_path: Path) -> N
     note = launch(tmp_path, 1)
     path = tmp_path / "studies" / "tiny" / "launch.json"
     content = json.loads(path.read_text())
-    del content["n_finalists"], content["finalist_steps"]
+    for name in ("n_finalists", "finalist_steps", "launch_id", "n_concurrent"):
+        del content[name]
+    content["trials"] = [trial[:3] for trial in content["trials"]]
     path.write_text(json.dumps(content))
-    assert read_launch(tmp_path, "tiny") == note
+    assert read_launch(tmp_path, "tiny") == replace(note, launch_id="")
 
 
 @pytest.mark.parametrize(
@@ -150,5 +165,5 @@ def test_progress_that_is_cut_off_counts_as_none(tmp_path: Path, content: str) -
 def test_the_note_holds_json_alone(tmp_path: Path) -> None:
     launch(tmp_path, 1)
     content = json.loads((tmp_path / "studies" / "tiny" / "launch.json").read_text())
-    assert content["trials"] == [["t0", "n0 seed 0 fold_1", 100]]
+    assert content["trials"] == [["t0", "n0 seed 0 fold_1", 100, False, 0, None]]
     assert content["version"] == 1

@@ -13,12 +13,13 @@ import pytest
 import prism_ray.store
 from prism_ray.cli import main
 from prism_ray.distributed import node_checks
+from prism_ray.distributed.disk import checkpoint_bytes, kept_bytes
 from prism_ray.distributed.loading import loading_cluster
 from prism_ray.distributed.loading_choice import Loading, LoadingRequest
 from prism_ray.distributed.node_checks import check_nodes, node_faults
 from prism_ray.distributed.node_sight import NodeSight
 from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.room import Room, checkpoint_bytes, kept_bytes, room_needed
+from prism_ray.distributed.room import Room, room_needed
 from prism_ray.distributed.study_run import run_study
 from prism_ray.errors import InputError, StoreError
 from prism_ray.store import Store
@@ -137,7 +138,7 @@ class TestOnACluster:
         assert os.listdir(storage) == []
         with pytest.raises(StoreError, match=r"--store \S+absent: is not seen by 1 of 1 nodes: .*nothing is there"):
             check_nodes(storage, tmp_path / "absent", Room())
-        with pytest.raises(StoreError, match=r"the object store holds 0.293 GiB, and the genes .* take 0.391 GiB"):
+        with pytest.raises(StoreError, match=r"the object store holds 300 MiB, and the genes .* take 400 MiB"):
             check_nodes(storage, store.path, Room(cache_bytes=400 << 20))
 
     def test_genes_that_no_node_can_keep_are_refused_where_the_cache_is_asked_for(
@@ -146,7 +147,7 @@ class TestOnACluster:
         request = LoadingRequest("cache", too_many_genes(store, 100 << 20), (run_config(),))
         with loading_cluster(request, TrialResources(), address=None) as cluster:
             room = room_needed(request, cluster.loading, 1, 1)
-            with pytest.raises(InputError, match=r"memory: the object store holds 0.293 GiB"):
+            with pytest.raises(InputError, match=r"memory: the object store holds 300 MiB"):
                 check_nodes(tmp_path / "results", store.path, room)
 
     def test_a_disk_that_the_trials_would_fill_is_refused_before_the_first(

@@ -44,7 +44,7 @@ def test_as_many_as_fit_with_their_margin(peak: int, there: int, k: int) -> None
 
 
 def test_a_trial_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(InputError, match=r"took 70\.0 GiB, with its margin 84\.6 GiB, and the GPU has 80\.0 GiB"):
+    with pytest.raises(InputError, match=r"took 70 GiB, with its margin 84.6 GiB, and the GPU has 80 GiB"):
         gpu_fraction(70 * GIB, 80 * GIB)
 
 

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from prism_ray.cli import main
 from prism_ray.cli.words import duration_text
 from prism_ray.distributed import study_status as module
 from prism_ray.distributed.launch_note import MoreTrials, TrialNote
-from prism_ray.distributed.study_status import TrialStatus, study_status, time_left
+from prism_ray.distributed.study_status import study_status
 from prism_ray.training import checkpoint, record
-from tests.distributed.workspaces import done, held, launch, progress, stale, write
+from tests.distributed.workspaces import attempted, done, held, launch, progress, stale, write
 
 NOW = 1100.0
 
@@ -124,6 +122,7 @@ def test_finalists_of_a_search_are_told_before_they_are_known(
 ) -> None:
     search_launch(tmp_path, ["proposal-a seed 2 fold_1", "proposal-b seed 2 fold_1"])
     done(tmp_path, 0, 0.25)
+    attempted(tmp_path, 0, 0, 100)
     running(tmp_path, 1)
     status = study_status(tmp_path, "tiny", NOW)
     assert status.n_trials == 6
@@ -133,8 +132,8 @@ def test_finalists_of_a_search_are_told_before_they_are_known(
         "proposals": {**none, "done": 1, "running": 1, "missing": 1},
         "finalists": {**none, "missing": 3},
     }
-    # 60 s a proposal; one waits, and three finalists of four times its length; 100 s of the running one are left.
-    assert status.left_s == pytest.approx(100 + 60 + 3 * 240)
+    # 100 s a proposal; one waits, and three finalists of four times its length; 100 s of the running one are left.
+    assert status.left_s == pytest.approx(100 + 100 + 3 * 400)
     assert main(["status", "tiny", "--storage", str(tmp_path)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[:4] == [
@@ -160,34 +159,24 @@ def test_a_finalist_that_is_its_own_proposal_counts_as_both(tmp_path: Path) -> N
     assert status.worker_hours == pytest.approx(3 / 60), "trained once, counted once"
 
 
-def trial(state: str, **known: Any) -> TrialStatus:
-    return TrialStatus("", "", state, 0, 100, **known)  # type: ignore[arg-type]
-
-
-def test_time_left_by_hand() -> None:
-    ended = [trial("done", train_s=100.0), trial("done", train_s=140.0)]
-    two = [trial("running", for_s=60.0, left_s=60.0), trial("running", for_s=20.0)]
-    # Trials take 120 s; of the running ones 60 and 100 s are left, and four more wait for two places.
-    assert time_left([*ended, *two], 4, 1) == pytest.approx((160 + 4 * 120) / 2)
-    assert time_left(two[:1], 0, 1) == pytest.approx(60.0)
-    assert time_left(ended, 3, 1) is None
-    assert time_left([trial("running", for_s=5.0)], 3, 1) is None
-
-
-@given(
-    took=st.lists(st.floats(1, 1e5), min_size=1, max_size=5),
-    left=st.lists(st.floats(0, 1e5), min_size=1, max_size=5),
-    n_waiting=st.integers(0, 1000),
-)
-def test_time_left_is_never_less_than_its_longest_trial_and_grows_with_what_waits(
-    took: list[float], left: list[float], n_waiting: int
-) -> None:
-    trials = [trial("done", train_s=value) for value in took]
-    trials += [trial("running", for_s=1.0, left_s=value) for value in left]
-    found, more = time_left(trials, n_waiting, 1), time_left(trials, n_waiting + 1, 1)
-    assert found is not None
-    assert more is not None
-    assert max(left) <= found <= more
+def test_the_time_left_is_by_what_this_launch_did_and_by_how_many_run_at_once(tmp_path: Path) -> None:
+    notes = tuple(TrialNote(f"t{number}", f"n0 seed {number} fold_1", 100, multiply_adds=1000) for number in range(8))
+    launch(tmp_path, 0, trials=notes, n_trials=8, n_concurrent=2)
+    held(tmp_path / "studies" / "tiny" / "driver.json")
+    # Of another launch, on another machine maybe; of a process that died; what cannot be read.
+    done(tmp_path, 0, 0.25, train_s=9.0)
+    attempted(tmp_path, 0, 0, 100, launch="another", ended="2026-01-01T00:00:00+00:00")
+    attempted(tmp_path, 1, 0, 90, how="died")
+    write(tmp_path, 2, "attempts.json", ["no attempt"])
+    assert study_status(tmp_path, "tiny", NOW).left_s is None
+    # 100 s a trial: ten left of two that were begun, 40 of one that runs with no report yet.
+    attempted(tmp_path, 3, 10, 90, how="interrupted")
+    held(tmp_path / "trials" / "t4" / "lease.json")
+    attempted(tmp_path, 4, 0, 0, how="", started="1970-01-01T00:17:20+00:00")
+    assert study_status(tmp_path, "tiny", NOW).left_s == pytest.approx(max(10 + 100 + 100, 40 + 10 + 100 + 100))
+    # Nobody drives it: as many at once as run.
+    (tmp_path / "studies" / "tiny" / "driver.json").unlink()
+    assert study_status(tmp_path, "tiny", NOW).left_s == pytest.approx(40 + 10 + 10 + 4 * 100)
 
 
 def test_ten_thousand_trials_of_which_half_are_done(tmp_path: Path) -> None:

@@ -142,8 +142,8 @@ def test_too_little_room_is_refused_here_where_it_is_known(
         assert main([*submitted, "--loading", "cache"]) == 2
         said = capsys.readouterr().err
         assert "2 faults" in said
-        assert f"--storage {storage}: its disk has 6.1e-05 GiB free, and the trials that are left write up to" in said
-        assert "memory: the object store holds 6.1e-05 GiB, and the genes that a node keeps decoded take" in said
+        assert f"--storage {storage}: its disk has 64 KiB free, and the trials that are left write up to" in said
+        assert "memory: the object store holds 64 KiB, and the genes that a node keeps decoded take" in said
         assert "on 1 of 1 nodes: 10.0.0.2" in said
         assert main(submitted) == 2  # what does not fit is streamed, but for the disk
         assert "memory" not in capsys.readouterr().err
@@ -320,7 +320,7 @@ def test_a_package_has_what_no_ignore_file_names(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"study.yaml: is left out by .gitignore or .rayignore"):
         find_package(tmp_path, tmp_path / "study.yaml")
     (tmp_path / ".rayignore").unlink()
-    with pytest.raises(InputError, match=r"the largest files are data/big.bin 0.0 MiB"):
+    with pytest.raises(InputError, match=r"the largest files are data/big.bin 4.88 KiB"):
         find_package(tmp_path, tmp_path / "elsewhere.yaml", most_bytes=4000)
 
 

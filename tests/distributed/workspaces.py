@@ -7,10 +7,12 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from prism_ray.config import RunConfig
+from prism_ray.distributed.attempts import Attempt, Ending
 from prism_ray.distributed.launch_note import LaunchNote, TrialNote, write_launch
 from prism_ray.distributed.lease import Holder
 from prism_ray.distributed.progress_note import ProgressNote
@@ -44,6 +46,7 @@ NOTE = LaunchNote(
     pid=1,
     started=1000.0,
     command="prism-ray run tiny",
+    launch_id="this launch",
 )
 
 
@@ -59,6 +62,25 @@ def done(storage: Path, number: int, value: float, *, test: float = 0.5, train_s
     """A finished trial with a validation and a test value."""
     metrics = {"val/mse": value, "test/mse": test}
     write(storage, number, "result.json", {"metrics": metrics, "cost": {"train_s": train_s, "n_workers": 1}})
+
+
+def attempted(storage: Path, number: int, *steps: int, how: Ending = "finished", **changes: Any) -> None:
+    """An attempt of a trial in this launch that ended: a second a step, from the first to the last of `steps`."""
+    began = datetime.fromtimestamp(1000.0, timezone.utc)
+    attempt = Attempt(
+        study="tiny",
+        launch=NOTE.launch_id,
+        host="here",
+        node="",
+        pid=1,
+        gpus=0.0,
+        started=began.isoformat(),
+        first_step=steps[0],
+        ended=(began + timedelta(seconds=steps[-1] - steps[0])).isoformat(),
+        how=how,
+        last_step=steps[-1],
+    )
+    write(storage, number, "attempts.json", [asdict(replace(attempt, **changes))])
 
 
 def recorded(storage: Path, identity: str, digest: str, config: RunConfig, train_s: float) -> None:

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from prism_ray.config import ModelConfig
+from prism_ray.config import EvaluationConfig, ModelConfig, RunConfig
 from prism_ray.model import InputShape, Prism, count_parameters, load, parameter_groups, prism_loss, save
 from prism_ray.model.backbones import BACKBONES, build_backbone
-from prism_ray.workload import n_parameters, plain_multiply_adds, training_multiply_adds
+from prism_ray.workload import evaluation_multiply_adds, n_parameters, plain_multiply_adds, training_multiply_adds
 
 NAMES = sorted(BACKBONES)
 D, LENGTH = 8, 70
@@ -174,3 +174,12 @@ def test_cost_counts_every_matrix_product() -> None:
     tiny = ModelConfig(d_model=2, n_layers=1, d_state=3, d_conv=4)
     assert plain_multiply_adds(tiny.model_copy(update={"backbone": "mamba"}), 10) == 10 * (24 + 88)
     assert plain_multiply_adds(tiny, 10) == 10 * (24 + 2 * 88)
+
+
+def test_an_evaluation_passes_one_copy_or_those_that_predict() -> None:
+    run = RunConfig().model_copy(update={"evaluation": EvaluationConfig(window_bp=500)})
+    plain = plain_multiply_adds(run.model, 500)
+    assert evaluation_multiply_adds(run) == plain
+    assert evaluation_multiply_adds(run.trained()) == plain * run.data.window_bp // 500
+    adjusted = run.model.model_copy(update={"n_states": 3, "predict_with": "adjusted"})
+    assert evaluation_multiply_adds(run.model_copy(update={"model": adjusted})) == 3 * plain

@@ -128,7 +128,13 @@ def test_a_constant_track_is_warned_of() -> None:
 
 def test_text_says_what_a_user_looks_for() -> None:
     text = report([1, 2, 3, 4], [1, 2, 3, 4]).to_text()
-    for part in ("window 4 bp", "2.5 MB", "4 genes on 1 chromosomes, 2 without a label left out", "std 1.118", "1.000"):
+    for part in (
+        "window 4 bp",
+        "2.38 MiB",
+        "4 genes on 1 chromosomes, 2 without a label left out",
+        "std 1.118",
+        "1.000",
+    ):
         assert part in text, part
     assert "no window reaches from one part of a fold into another" in text
 
