@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+
+# A look for cyclic garbage goes through all that is loaded here: a twentieth of the time of tests in this process.
+gc.set_threshold(20_000, 20, 20)
 
 # Read by processes that Ray starts: they must be there before ray is imported anywhere.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")

@@ -22,7 +22,7 @@ TABLES = {"pandas", "pyarrow"}
 
 # One process runs them all, which must therefore stand in an order in which each may load what those before it may.
 RUN_ALL = """
-import contextlib, io, json, sys
+import contextlib, gc, io, json, sys
 from prism_ray.cli import main
 
 commands, heavy = json.loads(sys.argv[1]), json.loads(sys.argv[2])
@@ -34,6 +34,7 @@ for argv in commands:
         except SystemExit as ended:
             code = ended.code
     print(json.dumps([code, sorted(set(heavy) & set(sys.modules)), said.getvalue()]))
+assert gc.get_threshold()[0] >= 10_000, "looking for garbage takes a fifth of the time that loading takes"
 """
 
 
