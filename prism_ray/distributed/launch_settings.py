@@ -56,5 +56,10 @@ class StudySettings:
     def plan(self) -> PlanSettings:
         """What a plan of the launch is made with."""
         return PlanSettings(
-            self.store, self.storage, self.resources, self.max_concurrent, tracking_uri=self.tracking_uri
+            self.store,
+            self.storage,
+            self.resources,
+            self.max_concurrent,
+            tracking_uri=self.tracking_uri,
+            loading=self.loading,
         )

@@ -50,8 +50,10 @@ def plan_study(study: Study, settings: PlanSettings) -> Plan:
         for fold, cell_type, n_left in [_place(study, arm.name, left, by_arm[1])]
     )
     seconds_left = total(seconds.values())
+    configs = [trial.config for trial in left.values()] + list(first.values())
     return costs.plan(
-        [trial.config for trial in left.values()] + list(first.values()),
+        configs,
+        [(1, config) for config in configs],
         n_trials=len(trials),
         n_finished=len(finished),
         n_linked=len((finished & elsewhere) - here),

@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prism_ray.config import ModelConfig, RunConfig, TrainingConfig
+from prism_ray.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
 from prism_ray.distributed.disk import copies_kept, storage_bytes
+from prism_ray.distributed.loading_choice import LoadingAsked
 from prism_ray.distributed.packing import Packing, trials_a_gpu
 from prism_ray.distributed.projections import (
     bytes_to_read,
@@ -20,6 +21,7 @@ from prism_ray.distributed.projections import (
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.scale import scale_warnings
 from prism_ray.distributed.step_costs import Estimate, StepCosts, read_probes
+from prism_ray.distributed.stream_reads import StreamReads
 from prism_ray.distributed.workspace_trials import records_like
 from prism_ray.machine import usable_cpus
 from prism_ray.splits import Split
@@ -40,6 +42,7 @@ class PlanSettings:
         max_concurrent: trials at once; None for as many as fit.
         packing: part of a GPU by measured memory, in place of that of `resources`; None for what these say.
         tracking_uri: MLflow store; empty for one that keeps nothing in the workspace.
+        loading: how trials get their genes, as asked.
     """
 
     store: StorePlace
@@ -48,6 +51,7 @@ class PlanSettings:
     max_concurrent: int | None = None
     packing: Packing | None = None
     tracking_uri: str = ""
+    loading: LoadingAsked = "auto"
 
     @property
     def each(self) -> TrialResources:
@@ -104,7 +108,10 @@ class Plan:
         hours_least: the same if every proposal were the smallest, and trials that share a GPU ran as if alone.
         wall_s: seconds that the launch takes with `n_slots` trials at once and `hours`; None where not measured.
         n_slots: trials at once, and `slots_by` why.
-        read_bytes: compressed bytes of all different projections that are left to read.
+        read_bytes: compressed bytes of all different projections that are left to read: what a node reads that keeps
+            them decoded.
+        stream_bytes: what all nodes read together where every trial streams its genes, of a search at most; None where
+            that was not asked for. Exact for trials of the first seed: another one's windows that are not whole differ.
         largest_bytes, all_bytes: decoded bytes of the largest projection, and of all different ones.
         peak_bytes: measured memory of the largest trial's step; None where not measured.
         trials_a_gpu: trials that share a GPU; 0 without a GPU.
@@ -138,6 +145,7 @@ class Plan:
     trials_a_gpu: int
     packing: str
     storage_bytes: int
+    stream_bytes: int | None = None
 
     @property
     def n_left(self) -> int:
@@ -164,7 +172,9 @@ class PlanCosts:
         self._study, self._store, self._settings = study, store, settings
         self._steps = StepCosts(read_probes(settings.storage), settings.each)
         self._steps.learn(records_like(settings.storage, configs, store.digest))
+        self._streams = StreamReads(store, settings.each.n_workers)
         self._read: dict[str, int] = {}
+        self._streamed: dict[tuple[DataConfig, TrainingConfig, EvaluationConfig, bool], int] = {}
         self._splits: dict[tuple[str, str], Split] = {}
         self._estimates: dict[tuple[str, ModelConfig, TrainingConfig], Estimate | None] = {}
         self._used: set[str] = set()
@@ -222,6 +232,7 @@ class PlanCosts:
     def plan(
         self,
         left: Sequence[RunConfig],
+        runs: Iterable[tuple[int, RunConfig]],
         *,
         n_trials: int,
         n_finished: int,
@@ -233,7 +244,12 @@ class PlanCosts:
         seconds_least: float | None,
         longest_s: float,
     ) -> Plan:
-        """The plan of what is left, whose runs take `seconds` one after another, each alone on its GPU."""
+        """The plan of what is left, whose runs take `seconds` one after another, each alone on its GPU.
+
+        Args:
+            left: runs that between them are as large as any of those that are left.
+            runs: those that are left, alike ones together with their number.
+        """
         study, each = self._study, self._settings.each
         kinds = {projection_key(config.data): config for config in left}
         decoded = [projection_bytes(self._store, config) for config in kinds.values()]
@@ -272,6 +288,11 @@ class PlanCosts:
             trials_a_gpu=trials_a_gpu(each) if on_gpu else 0,
             packing="" if self._settings.packing is None else self._settings.packing.reason,
             storage_bytes=self._storage_bytes(left, n_trials - n_finished + n_models_first),
+            stream_bytes=(
+                sum(number * self._stream_bytes(config) for number, config in runs if number)
+                if self._settings.loading == "stream"
+                else None
+            ),
         )
 
     @cached_property
@@ -295,6 +316,13 @@ class PlanCosts:
         if key not in self._read:
             self._read[key] = bytes_to_read(self._store, data)
         return self._read[key]
+
+    def _stream_bytes(self, config: RunConfig) -> int:
+        learns_states = config.model.n_states > 0 and config.model.states == "learned"
+        key = (config.data, config.training, config.evaluation, learns_states)
+        if key not in self._streamed:
+            self._streamed[key] = self._streams.trial_bytes(config)
+        return self._streamed[key]
 
     def _split(self, config: RunConfig) -> Split:
         data = config.evaluated_data()

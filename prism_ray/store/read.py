@@ -266,15 +266,37 @@ class Store:
         """
         projection = _projection(window_bp, signals, cell_type, sequence, scalars)
         self._check(projection, genes, str(self.path)).raise_if_any(ConfigError)
-        rows = self._rows_asked(cell_type, genes)
-        total = 0
-        for entry, first, order in self._rows_by_file(cell_type, rows):
-            inside = rows[order] - first
+        groups = self._row_groups(projection)
+        return int(groups.n_bytes.sum()) if genes is None else groups.bytes_of(self._rows_asked(cell_type, genes))
+
+    def row_groups(
+        self,
+        window_bp: int,
+        signals: Sequence[str],
+        cell_type: str,
+        *,
+        sequence: bool = True,
+        scalars: Literal["all"] | Sequence[str] = "all",
+    ) -> RowGroups:
+        """What `load` of the same reads at a time, by what the files say of themselves.
+
+        Raises:
+            ConfigError, StoreError: as `load`.
+        """
+        projection = _projection(window_bp, signals, cell_type, sequence, scalars)
+        self._check(projection, None, str(self.path)).raise_if_any(ConfigError)
+        return self._row_groups(projection)
+
+    def _row_groups(self, projection: Projection) -> RowGroups:
+        starts, n_bytes = [], []
+        first = 0
+        for entry in self.description.files_of(projection.cell_type):
             with self._opened(entry, projection) as files:
-                bounds = files[0][0].row_groups()
-                groups = [n for n, start, end in bounds if ((inside >= start) & (inside < end)).any()]
-                total += sum(file.compressed_bytes(groups, names) for file, names in files)
-        return total
+                for number, start, _ in files[0][0].row_groups():
+                    starts.append(first + start)
+                    n_bytes.append(sum(file.compressed_bytes([number], names) for file, names in files))
+            first += entry.rows
+        return RowGroups(np.array(starts, dtype=np.int64), np.array(n_bytes, dtype=np.int64))
 
     def verify(self) -> None:
         """Hash every file, all bytes.
@@ -338,6 +360,27 @@ class Store:
             scalar_names=scalar_names,
             window_bp=length,
         )
+
+
+@dataclass(frozen=True)
+class RowGroups:
+    """Row groups of a cell type with the bytes that a projection takes of each.
+
+    Attributes:
+        starts: (G,) store row of the first gene of each, ascending.
+        n_bytes: (G,) compressed bytes of the columns wanted.
+    """
+
+    starts: NDArray[np.int64]
+    n_bytes: NDArray[np.int64]
+
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of the row groups that one load of genes reads, by their store rows: each that has one, whole."""
+        return np.unique(np.searchsorted(self.starts, rows, side="right") - 1)
+
+    def bytes_of(self, rows: NDArray[np.int64]) -> int:
+        """Bytes that one load of genes reads, by their store rows."""
+        return int(self.n_bytes[self.of(rows)].sum())
 
 
 def _room(spare: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
