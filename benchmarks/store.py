@@ -7,7 +7,7 @@
 
 Files are warm (in the page cache) and a figure is the median of several goes. Ratios with pyarrow alone read the same
 columns of the same files with default settings. A cache is filled in a process of its own each time, as in use, and
-once more in the same one, where pyarrow has memory that it used before.
+again in the same one, where pyarrow has memory that it used before: once ours has such memory, too, once it has not.
 """
 
 from __future__ import annotations

@@ -5,10 +5,7 @@ N genes, L positions in bp, S signals, K scalars.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,13 +16,13 @@ from numpy.typing import NDArray
 from prism_ray.errors import ConfigError, Fault, FaultList, StoreError
 from prism_ray.splits import Folds
 from prism_ray.store.arrays import GeneArrays
-from prism_ray.store.files import PartitionFile, content_fault, size_faults, tensor_to_numpy
+from prism_ray.store.files import PartitionFile, content_fault, size_faults
+from prism_ray.store.fill import Filling, opened
 from prism_ray.store.place import StorePlace, place_of
-from prism_ray.store.projection import SCALARS, Projection, check_genes, check_projection
-from prism_ray.store.rings import SEQUENCE, place_ring, rings_touched
+from prism_ray.store.projection import Projection, check_genes, check_projection
+from prism_ray.store.row_groups import RowGroups
 from prism_ray.store.schema import FileEntry, StoreDescription, read_description
 
-_READ_BYTES = 8 << 20
 IDENTIFIERS = ("gene_id", "gene_name", "tss", "strand", "label")
 
 
@@ -162,74 +159,8 @@ class Store:
         table = self._gene_table(cell_type)
         rows = self._rows_asked(cell_type, genes)
         arrays = self._allocated(projection, table.iloc[rows], spare)
-        self._fill(arrays, projection, rows, n_threads or pa.cpu_count())
+        Filling(self.path, self.description, projection, arrays).run(rows, n_threads or pa.cpu_count())
         return arrays
-
-    def _fill(self, arrays: GeneArrays, projection: Projection, rows: NDArray[np.int64], n_threads: int) -> None:
-        """Read every wanted row group into its place, several at a time."""
-        pieces = list(self._pieces(projection, rows))
-        n_threads = min(n_threads, len(pieces))
-        if n_threads < 2:
-            for piece in pieces:
-                self._fill_piece(arrays, projection, piece)
-            return
-        # A thread decodes and copies whole row groups: that shares the work better than Arrow's threads, a column each.
-        with ThreadPoolExecutor(n_threads) as pool:
-            done = [pool.submit(self._fill_piece, arrays, projection, piece) for piece in pieces]
-            try:
-                for future in done:
-                    future.result()
-            finally:
-                for future in done:
-                    future.cancel()
-
-    def _pieces(self, projection: Projection, rows: NDArray[np.int64]) -> Iterator[_Piece]:
-        """Row groups with wanted genes, some at a time, with these genes' places in the answer and in the groups."""
-        most_rows = _READ_BYTES // (projection.window_bp * (4 * len(projection.signals) + projection.sequence) or 1)
-        for entry, first, order in self._rows_by_file(projection.cell_type, rows):
-            with PartitionFile(self.path, entry) as file:
-                row_groups = list(file.row_groups())
-            for groups in _some_at_a_time(row_groups, rows[order] - first, most_rows):
-                start = 0
-                places, inside = [], []
-                for _, low, high in groups:
-                    here = order[(rows[order] >= first + low) & (rows[order] < first + high)]
-                    places.append(here)
-                    inside.append(rows[here] - first - low + start)
-                    start += high - low
-                numbers = tuple(number for number, _, _ in groups)
-                yield _Piece(entry, numbers, np.concatenate(places), np.concatenate(inside))
-
-    def _fill_piece(self, arrays: GeneArrays, projection: Projection, piece: _Piece) -> None:
-        """Read the row groups of a piece and copy their wanted rows to their places."""
-        columns: dict[str, Any] = {}
-        with self._opened(piece.entry, projection) as files:
-            for file, names in files:
-                table = file.read(piece.row_groups, names, threads=False)
-                columns |= zip(table.column_names, table.columns, strict=True)
-        taken, put = _as_slice(piece.inside), _as_slice(piece.places)
-        for ring in rings_touched(self.description.ring_bounds, projection.window_bp):
-            if arrays.sequence is not None:
-                place_ring(tensor_to_numpy(columns[ring.column(SEQUENCE)])[taken], ring, arrays.sequence, put)
-            for index, name in enumerate(projection.signals):
-                column = tensor_to_numpy(columns[ring.column(name)])[taken].astype(np.float32, copy=False)
-                place_ring(column, ring, arrays.signals[:, :, index], put)
-        if arrays.scalar_names:
-            chosen = [self.description.scalar_names.index(name) for name in arrays.scalar_names]
-            arrays.scalars[put] = tensor_to_numpy(columns[SCALARS])[taken][:, chosen]
-
-    @contextmanager
-    def _opened(self, entry: FileEntry, projection: Projection) -> Iterator[list[tuple[PartitionFile, list[str]]]]:
-        """Files with a projection of a partition's genes, each with the columns wanted; the partition's own first."""
-        added = self.description.added_to(entry)
-        own = tuple(name for name in projection.signals if name not in added)
-        wanted: list[tuple[FileEntry, list[str]]] = [
-            (entry, replace(projection, signals=own).columns(self.description))
-        ]
-        rings = rings_touched(self.description.ring_bounds, projection.window_bp)
-        wanted += [(added[name], [ring.column(name) for ring in rings]) for name in projection.signals if name in added]
-        with ExitStack() as stack:
-            yield [(stack.enter_context(PartitionFile(self.path, one)), names) for one, names in wanted]
 
     def faults(
         self,
@@ -291,7 +222,7 @@ class Store:
         starts, n_bytes = [], []
         first = 0
         for entry in self.description.files_of(projection.cell_type):
-            with self._opened(entry, projection) as files:
+            with opened(self.path, self.description, entry, projection) as files:
                 for number, start, _ in files[0][0].row_groups():
                     starts.append(first + start)
                     n_bytes.append(sum(file.compressed_bytes([number], names) for file, names in files))
@@ -329,19 +260,8 @@ class Store:
         row_of = self._rows_by_gene(cell_type)
         return np.array([row_of[gene] for gene in genes], dtype=np.int64)
 
-    def _rows_by_file(self, cell_type: str, rows: NDArray[np.int64]) -> list[tuple[FileEntry, int, NDArray[np.int64]]]:
-        """Files with wanted genes: entry, store row of its first gene, places in the answer of its genes."""
-        found = []
-        first = 0
-        for entry in self.description.files_of(cell_type):
-            places = np.flatnonzero((rows >= first) & (rows < first + entry.rows))
-            if len(places):
-                found.append((entry, first, places))
-            first += entry.rows
-        return found
-
     def _allocated(self, projection: Projection, genes: pd.DataFrame, spare: GeneArrays | None) -> GeneArrays:
-        """Arrays of the shapes asked for; `_fill` writes every row of the inputs."""
+        """Arrays of the shapes asked for; `Filling` writes every row of the inputs."""
         n, length = len(genes), projection.window_bp
         scalar_names = projection.scalar_names(self.description)
         sequence = None
@@ -362,27 +282,6 @@ class Store:
         )
 
 
-@dataclass(frozen=True)
-class RowGroups:
-    """Row groups of a cell type with the bytes that a projection takes of each.
-
-    Attributes:
-        starts: (G,) store row of the first gene of each, ascending.
-        n_bytes: (G,) compressed bytes of the columns wanted.
-    """
-
-    starts: NDArray[np.int64]
-    n_bytes: NDArray[np.int64]
-
-    def of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Numbers of the row groups that one load of genes reads, by their store rows: each that has one, whole."""
-        return np.unique(np.searchsorted(self.starts, rows, side="right") - 1)
-
-    def bytes_of(self, rows: NDArray[np.int64]) -> int:
-        """Bytes that one load of genes reads, by their store rows."""
-        return int(self.n_bytes[self.of(rows)].sum())
-
-
 def _room(spare: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """The first rows of `spare` where it has the shape but for more rows; else memory of its own."""
     if spare is not None and spare.shape[1:] == shape[1:] and len(spare) >= shape[0]:
@@ -399,45 +298,3 @@ def _projection(
 ) -> Projection:
     wanted: Literal["all"] | tuple[str, ...] = "all" if scalars == "all" else tuple(scalars)
     return Projection(cell_type, window_bp, tuple(signals), sequence, wanted)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Row groups of a file that are read at once.
-
-    Attributes:
-        entry: the file.
-        row_groups: their numbers.
-        places: rows of the answer to fill.
-        inside: the same genes' rows in these row groups, one after the other.
-    """
-
-    entry: FileEntry
-    row_groups: tuple[int, ...]
-    places: NDArray[np.int64]
-    inside: NDArray[np.int64]
-
-
-def _some_at_a_time(
-    row_groups: Iterable[tuple[int, int, int]], wanted: NDArray[np.int64], most_rows: int
-) -> Iterator[list[tuple[int, int, int]]]:
-    """Row groups that hold wanted rows of a file: one at a time, or several that have up to `most_rows` together.
-
-    One call of the Parquet reader costs as much as decoding some genes of a short window.
-    """
-    taken: list[tuple[int, int, int]] = []
-    for number, start, end in row_groups:
-        if not ((wanted >= start) & (wanted < end)).any():
-            continue
-        if taken and sum(high - low for _, low, high in taken) + end - start > most_rows:
-            yield taken
-            taken = []
-        taken.append((number, start, end))
-    if taken:
-        yield taken
-
-
-def _as_slice(rows: NDArray[np.int64]) -> NDArray[np.int64] | slice:
-    """A slice where row numbers are consecutive, which saves a copy; else the numbers themselves."""
-    start, n = int(rows[0]), len(rows)
-    return slice(start, start + n) if np.array_equal(rows, np.arange(start, start + n)) else rows

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import prism_ray.store
 from prism_ray.errors import ConfigError
-from prism_ray.store import GeneArrays, Store, read
+from prism_ray.store import GeneArrays, Store, fill, read
 from tests.store.factory import Partition, Recipe, make_store
 
 WINDOW_BP = 5000
@@ -299,7 +299,7 @@ def test_as_many_threads_decode_as_asked_and_change_nothing(
     monkeypatch.setattr(read.pa, "cpu_count", lambda: of_arrow)
     threads: set[int] = set()
     together = threading.Barrier(n_threads)
-    whole = read.PartitionFile.read
+    whole = fill.PartitionFile.read
 
     def noted(*args: Any, **options: Any) -> Any:
         # The first piece of each thread waits for those of the others; a thread alone waits for nobody.
@@ -308,7 +308,7 @@ def test_as_many_threads_decode_as_asked_and_change_nothing(
             together.wait(timeout=60)
         return whole(*args, **options)
 
-    monkeypatch.setattr(read.PartitionFile, "read", noted)
+    monkeypatch.setattr(fill.PartitionFile, "read", noted)
     found = store.load(3000, ["hic", "dnase"], "K562", n_threads=asked)
     assert len(threads) == n_threads
     np.testing.assert_array_equal(found.signals, expected.signals)
