@@ -12,7 +12,7 @@ from prism_ray.cli.study import print_heading, print_table
 from prism_ray.sizes import size_text
 
 if TYPE_CHECKING:
-    from prism_ray.distributed.plan_costs import Plan
+    from prism_ray.distributed.plan_facts import Plan
     from prism_ray.store import StorePlace
     from prism_ray.study.spec import Study
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 def planned(args: argparse.Namespace, study: Study, storage: Path) -> Plan:
     """The plan of a study, by the flags of a launch."""
     from prism_ray.distributed.plan import plan_study
-    from prism_ray.distributed.plan_costs import PlanSettings
+    from prism_ray.distributed.plan_facts import PlanSettings
     from prism_ray.tracking import resolve_tracking_uri
 
     resources, packing = packed_resources(args, study, storage)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prism_ray.distributed.backend import Backend
 from prism_ray.distributed.loading_choice import LoadingAsked
-from prism_ray.distributed.plan_costs import PlanSettings
+from prism_ray.distributed.plan_facts import PlanSettings
 from prism_ray.distributed.ray_backend import RayBackend
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.retries import RetryPolicy

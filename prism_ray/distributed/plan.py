@@ -11,7 +11,8 @@ from pathlib import Path
 
 import prism_ray.store
 from prism_ray.config import RunConfig
-from prism_ray.distributed.plan_costs import Plan, PlanCosts, PlanSettings, total
+from prism_ray.distributed.plan_costs import PlanCosts, total
+from prism_ray.distributed.plan_facts import Plan, PlanSettings
 from prism_ray.distributed.plan_search import plan_search
 from prism_ray.distributed.workspace_trials import finished_among, noted_trials
 from prism_ray.store import Store

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from prism_ray.config import RunConfig
 from prism_ray.distributed.launch_note import TrialNote
-from prism_ray.distributed.plan_costs import Plan, PlanCosts, PlanSettings, total
+from prism_ray.distributed.plan_costs import PlanCosts, total
+from prism_ray.distributed.plan_facts import Plan, PlanSettings
 from prism_ray.distributed.workspace_trials import finished_among, noted_trials, pruned_among
 from prism_ray.store import Store
 from prism_ray.study.designs import PROPOSAL_ARM

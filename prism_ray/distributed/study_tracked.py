@@ -15,7 +15,7 @@ from prism_ray.distributed.launch import Launch, StudyOutcome, TaskMaker
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.loading_choice import LoadingName
 from prism_ray.distributed.plan import plan_study, study_costs
-from prism_ray.distributed.plan_costs import Plan, PlanSettings
+from prism_ray.distributed.plan_facts import Plan, PlanSettings
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.stop_request import signals_stop
 from prism_ray.distributed.study_ablation import run_ablation

@@ -17,7 +17,7 @@ from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch_note import TrialNote, write_launch
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.plan import plan_study, study_costs
-from prism_ray.distributed.plan_costs import PlanSettings
+from prism_ray.distributed.plan_facts import PlanSettings
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.room import Room
 from prism_ray.distributed.step_costs import read_probes
