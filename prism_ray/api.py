@@ -21,7 +21,7 @@ from prism_ray.distributed.launch_checks import Check
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.packing import pack as packing_of
 from prism_ray.distributed.plan import plan_study
-from prism_ray.distributed.plan_costs import Plan
+from prism_ray.distributed.plan_facts import Plan
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.ray_backend import RayBackend
 from prism_ray.distributed.resources import TrialResources

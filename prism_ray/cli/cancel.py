@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prism_ray.cli.options import add_dashboard, add_storage
+from prism_ray.cli.options import add_launched
 
 if TYPE_CHECKING:
     from prism_ray.distributed.study_status import StudyStatus
@@ -25,9 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Have the running trials of a study save and end, wait until they and their driver have, and close "
         "what a killed driver left open. Nothing else on the cluster is touched; `prism-ray resume` goes on.",
     )
-    parser.add_argument("name", metavar="NAME", help="name of the study")
-    add_dashboard(parser)
-    add_storage(parser)
+    add_launched(parser)
     parser.add_argument(
         "--tracking-uri", help="MLflow store (default: the launch's, credentials from MLFLOW_TRACKING_URI)"
     )

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from prism_ray.cli.options import add_dashboard, add_storage
+from prism_ray.cli.options import add_launched
 
 if TYPE_CHECKING:
     from prism_ray.distributed.submission_cluster import JobCluster, StudyJob
@@ -20,9 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Print what the latest job of a study has printed. With --follow until it ends, and with its exit "
         "code.",
     )
-    parser.add_argument("name", metavar="NAME", help="name of the study")
-    add_dashboard(parser, required=True)
-    add_storage(parser)
+    add_launched(parser, submitted=True)
     parser.add_argument("--follow", action="store_true", help="go on until the job ends, and end as the study does")
     parser.set_defaults(command=run)
 

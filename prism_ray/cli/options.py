@@ -114,6 +114,17 @@ def add_dashboard(parser: argparse.ArgumentParser, *, required: bool = False) ->
     )
 
 
+def add_launched(parser: argparse.ArgumentParser, *, submitted: bool = False) -> None:
+    """Add which study is meant that was run, and where: on this machine's storage, or submitted to a cluster.
+
+    Args:
+        submitted: whether it must have been submitted.
+    """
+    parser.add_argument("name", metavar="NAME", help="name of the study")
+    add_dashboard(parser, required=submitted)
+    add_storage(parser)
+
+
 def trial_resources(args: argparse.Namespace) -> TrialResources:
     """What each trial takes, by the flags; all of a GPU where the part is to be measured.
 

@@ -12,7 +12,7 @@ from prism_ray.cli.study import print_heading, print_table
 from prism_ray.sizes import size_text
 
 if TYPE_CHECKING:
-    from prism_ray.distributed.plan_costs import Plan
+    from prism_ray.distributed.plan_facts import Plan
     from prism_ray.store import StorePlace
     from prism_ray.study.spec import Study
 
@@ -53,13 +53,14 @@ def run(args: argparse.Namespace) -> int:
 def planned(args: argparse.Namespace, study: Study, storage: Path) -> Plan:
     """The plan of a study, by the flags of a launch."""
     from prism_ray.distributed.plan import plan_study
-    from prism_ray.distributed.plan_costs import PlanSettings
+    from prism_ray.distributed.plan_facts import PlanSettings
     from prism_ray.tracking import resolve_tracking_uri
 
     resources, packing = packed_resources(args, study, storage)
     tracking_uri = resolve_tracking_uri(args.tracking_uri, storage)
     store = args.store.absolute()
-    return plan_study(study, PlanSettings(store, storage, resources, args.max_concurrent, packing, tracking_uri))
+    settings = PlanSettings(store, storage, resources, args.max_concurrent, packing, tracking_uri, args.loading)
+    return plan_study(study, settings)
 
 
 def print_plan(plan: Plan, storage: Path, store: StorePlace) -> None:
@@ -110,7 +111,11 @@ def _facts(plan: Plan, storage: Path, store: StorePlace) -> dict[str, str]:
     if plan.trials_a_gpu:
         trials = "trial" if plan.trials_a_gpu == 1 else "trials"
         facts["packing"] = f"{plan.trials_a_gpu} {trials} a GPU" + (f": {plan.packing}" if plan.packing else "")
-    facts["data"] = f"{size_text(plan.read_bytes)} of {store} in all, each different projection read once"
+    if plan.stream_bytes is None:
+        facts["data"] = f"{size_text(plan.read_bytes)} of {store} in all, each different projection read once a node"
+    else:
+        most = "at most " if plan.kind == "search" else ""
+        facts["data"] = f"{most}{size_text(plan.stream_bytes)} of {store} in all, read by each trial for itself"
     peak = "not measured" if plan.peak_bytes is None else f"{size_text(plan.peak_bytes)} measured"
     projections = f"{size_text(plan.largest_bytes)} the largest projection, {size_text(plan.all_bytes)} all"
     facts["memory"] = f"{projections}; a trial {peak}"

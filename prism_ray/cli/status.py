@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prism_ray.cli.options import add_dashboard, add_storage
+from prism_ray.cli.options import add_launched
 from prism_ray.cli.words import duration_text
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Say what is done, running, failed, interrupted and missing of a study, the best trial so far, the "
         "time left and the cost. Needs no cluster and no tracker; with --address it says what became of the job, too.",
     )
-    parser.add_argument("name", metavar="NAME", help="name of the study")
-    add_dashboard(parser)
-    add_storage(parser)
+    add_launched(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document, with every trial")
     parser.set_defaults(command=run)
 

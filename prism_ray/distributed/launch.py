@@ -28,7 +28,7 @@ from prism_ray.distributed.failures import read_failure
 from prism_ray.distributed.launch_note import MoreTrials, note_slots
 from prism_ray.distributed.launch_noting import NotedTasks, note_launch
 from prism_ray.distributed.launch_settings import StudySettings
-from prism_ray.distributed.loading_choice import Loading, LoadingRequest
+from prism_ray.distributed.loading_choice import Loading, LoadingName, LoadingRequest
 from prism_ray.distributed.plan_costs import PlanCosts
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.room import room_needed
@@ -159,7 +159,7 @@ class Launch:
         header: what the run of the study says.
         costs: what its trials cost.
         started: when it began, on the monotonic clock.
-        planned_bytes: compressed bytes of the store that the plan has for all different projections.
+        planned_bytes: compressed bytes of the store that the plan has, by how trials get their genes.
         untold: is told why the tracker could not be told something.
         reads: bytes of the store that each node has read so far, by node.
     """
@@ -172,7 +172,7 @@ class Launch:
     maker: TaskMaker
     header: StudyHeader
     costs: PlanCosts
-    planned_bytes: int = 0
+    planned_bytes: Callable[[LoadingName], int]
     started: float = field(default_factory=time.monotonic)
     untold: Callable[[str], None] = lambda reason: None
     reads: Counter[str] = field(default_factory=Counter)
@@ -245,6 +245,7 @@ class Launch:
             n_copies = copies_kept(settings.tracking_uri, settings.storage)
             room = room_needed(request, cluster.loading, n_left, cluster.n_concurrent, n_copies)
             settings.backend.check_nodes(settings.storage, settings.store, room)
+            planned = self.planned_bytes(cluster.loading.name)
             note_slots(settings.storage, study.name, cluster.n_concurrent)
             tasks = source(replace(self.maker, loading=cluster.loading))
             watch = StopWatch(self.folder)
@@ -267,12 +268,13 @@ class Launch:
             budget = self._budget(queue, known)
             with budget:
                 settings.backend.run(work)
-            self._say_reads(cluster.reads())
+            how = "by each trial that streams" if cluster.loading.name == "stream" else "each projection once"
+            self._say_reads(cluster.reads(), planned, how)
             self._deliver()
         queue.raise_if_broken()
         return queue.failures
 
-    def _say_reads(self, reads: Mapping[str, int]) -> None:
+    def _say_reads(self, reads: Mapping[str, int], planned: int, how: str) -> None:
         """Say what each node has read of the store against what was planned, and keep it with the study's run."""
         self.reads.update(reads)
         if not self.reads:
@@ -281,13 +283,13 @@ class Launch:
         nodes = "1 node has" if len(self.reads) == 1 else f"{len(self.reads)} nodes have"
         self.progress.remark(
             f"store: {nodes} read {size_text(in_all)} of it, {size_text(most)} at most a node; "
-            f"planned: {size_text(self.planned_bytes)}, each projection once"
+            f"planned: {size_text(planned)}, {how}"
         )
-        content = {"planned_bytes": self.planned_bytes, "read_bytes": dict(self.reads)}
+        content = {"planned_bytes": planned, "read_bytes": dict(self.reads)}
         metrics = {
             "store/read_bytes": in_all,
             "store/node_read_bytes": most,
-            "store/planned_bytes": self.planned_bytes,
+            "store/planned_bytes": planned,
         }
         with tracker_may_be_away(self.untold):
             files = {"store_reads.json": json.dumps(content, indent=1)}

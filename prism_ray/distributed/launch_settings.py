@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prism_ray.distributed.backend import Backend
 from prism_ray.distributed.loading_choice import LoadingAsked
-from prism_ray.distributed.plan_costs import PlanSettings
+from prism_ray.distributed.plan_facts import PlanSettings
 from prism_ray.distributed.ray_backend import RayBackend
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.retries import RetryPolicy
@@ -56,5 +56,10 @@ class StudySettings:
     def plan(self) -> PlanSettings:
         """What a plan of the launch is made with."""
         return PlanSettings(
-            self.store, self.storage, self.resources, self.max_concurrent, tracking_uri=self.tracking_uri
+            self.store,
+            self.storage,
+            self.resources,
+            self.max_concurrent,
+            tracking_uri=self.tracking_uri,
+            loading=self.loading,
         )

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import prism_ray.store
 from prism_ray.config import RunConfig
-from prism_ray.distributed.plan_costs import Plan, PlanCosts, PlanSettings, total
+from prism_ray.distributed.plan_costs import PlanCosts, total
+from prism_ray.distributed.plan_facts import Plan, PlanSettings
 from prism_ray.distributed.plan_search import plan_search
 from prism_ray.distributed.workspace_trials import finished_among, noted_trials
 from prism_ray.store import Store
@@ -50,8 +51,10 @@ def plan_study(study: Study, settings: PlanSettings) -> Plan:
         for fold, cell_type, n_left in [_place(study, arm.name, left, by_arm[1])]
     )
     seconds_left = total(seconds.values())
+    configs = [trial.config for trial in left.values()] + list(first.values())
     return costs.plan(
-        [trial.config for trial in left.values()] + list(first.values()),
+        configs,
+        [(1, config) for config in configs],
         n_trials=len(trials),
         n_finished=len(finished),
         n_linked=len((finished & elsewhere) - here),

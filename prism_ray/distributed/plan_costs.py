@@ -1,160 +1,24 @@
-"""What a plan says, and what the trials of a plan cost. Loads neither Ray nor PyTorch."""
+"""What the trials of a plan cost. Loads neither Ray nor PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
-from prism_ray.config import ModelConfig, RunConfig, TrainingConfig
+from prism_ray.config import DataConfig, EvaluationConfig, ModelConfig, RunConfig, TrainingConfig
 from prism_ray.distributed.disk import copies_kept, storage_bytes
-from prism_ray.distributed.packing import Packing, trials_a_gpu
-from prism_ray.distributed.projections import (
-    bytes_to_read,
-    gene_chroms,
-    projection_bytes,
-    projection_key,
-)
-from prism_ray.distributed.resources import TrialResources
-from prism_ray.distributed.scale import scale_warnings
+from prism_ray.distributed.packing import trials_a_gpu
+from prism_ray.distributed.plan_facts import Plan, PlanRow, PlanSettings
+from prism_ray.distributed.projections import bytes_to_read, gene_chroms, projection_bytes, projection_key
 from prism_ray.distributed.step_costs import Estimate, StepCosts, read_probes
+from prism_ray.distributed.stream_reads import StreamReads
 from prism_ray.distributed.workspace_trials import records_like
 from prism_ray.machine import usable_cpus
 from prism_ray.splits import Split
-from prism_ray.store import Store, StorePlace
+from prism_ray.store import Store
 from prism_ray.study.spec import Study
 from prism_ray.training.order import steps_between_validations
 from prism_ray.workload import evaluation_multiply_adds, step_multiply_adds
-
-
-@dataclass(frozen=True)
-class PlanSettings:
-    """Where and on how much a study would run.
-
-    Attributes:
-        store: feature store.
-        storage: workspace with what is finished and what was measured.
-        resources: what each trial takes.
-        max_concurrent: trials at once; None for as many as fit.
-        packing: part of a GPU by measured memory, in place of that of `resources`; None for what these say.
-        tracking_uri: MLflow store; empty for one that keeps nothing in the workspace.
-    """
-
-    store: StorePlace
-    storage: Path
-    resources: TrialResources = field(default_factory=TrialResources)
-    max_concurrent: int | None = None
-    packing: Packing | None = None
-    tracking_uri: str = ""
-
-    @property
-    def each(self) -> TrialResources:
-        """What each trial takes."""
-        return self.resources if self.packing is None else self.packing.each
-
-
-@dataclass(frozen=True)
-class PlanRow:
-    """One arm of a plan, or one end of a search's space.
-
-    Attributes:
-        name: of the arm; of a search, which of its ends.
-        n_trials, n_left: trials of it, and those of them that are not finished.
-        window_bp, signals, sequence: what its trials read along the window.
-        n_states: background states.
-        read_bytes: compressed bytes of the store's rings that a trial reads.
-        step_s: seconds a training step; None where it was not measured.
-        source: where that comes from: `probe`, `records`, `between`, or empty.
-        trial_s: seconds a trial; None where not measured.
-    """
-
-    name: str
-    n_trials: int
-    n_left: int
-    window_bp: int
-    signals: tuple[str, ...]
-    sequence: bool
-    n_states: int
-    read_bytes: int
-    step_s: float | None
-    source: str
-    trial_s: float | None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a launch would do.
-
-    Attributes:
-        study, question, kind: of the study.
-        overrides: settings that it replaces, in a line.
-        data_digest: of the store.
-        n_trials, n_finished: trials of the study, and those of them that are finished.
-        n_linked: of the finished ones, those that only other studies of the workspace contain: their results are used.
-        n_evaluations: of those left, trials that evaluate a trained model and train none.
-        n_models_first: models that are trained before, because those evaluations need them and nothing has them.
-        rows: arms; of a search its smallest and largest proposal, and its finalists with the baseline.
-        unmeasured: arms whose step was never measured.
-        device: on which the measured steps ran; empty where none was.
-        unit: `GPU-hours`, or `CPU-hours` without a GPU.
-        hours: of all that is left; None where something is not measured. At most: of a search, if every proposal were
-            the largest; where trials share a GPU, if none gained by it.
-        hours_least: the same if every proposal were the smallest, and trials that share a GPU ran as if alone.
-        wall_s: seconds that the launch takes with `n_slots` trials at once and `hours`; None where not measured.
-        n_slots: trials at once, and `slots_by` why.
-        read_bytes: compressed bytes of all different projections that are left to read.
-        largest_bytes, all_bytes: decoded bytes of the largest projection, and of all different ones.
-        peak_bytes: measured memory of the largest trial's step; None where not measured.
-        trials_a_gpu: trials that share a GPU; 0 without a GPU.
-        packing: why so many, where that was measured; empty where it was asked for.
-        storage_bytes: of the workspace's disk that the launch writes, at most; what each node is asked for.
-    """
-
-    study: str
-    question: str
-    kind: str
-    overrides: str
-    data_digest: str
-    n_trials: int
-    n_finished: int
-    n_linked: int
-    n_evaluations: int
-    n_models_first: int
-    rows: tuple[PlanRow, ...]
-    unmeasured: tuple[str, ...]
-    device: str
-    unit: str
-    hours: float | None
-    hours_least: float | None
-    wall_s: float | None
-    n_slots: int
-    slots_by: str
-    read_bytes: int
-    largest_bytes: int
-    all_bytes: int
-    peak_bytes: int | None
-    trials_a_gpu: int
-    packing: str
-    storage_bytes: int
-
-    @property
-    def n_left(self) -> int:
-        """Trials that are not finished."""
-        return self.n_trials - self.n_finished
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What of the launch goes beyond one driver or one tracking server, see `scale_warnings`."""
-        known = [(row.trial_s, row.n_left) for row in self.rows if row.trial_s is not None and row.n_left]
-        n_known = sum(number for _, number in known)
-        mean_s = sum(seconds * number for seconds, number in known) / n_known if n_known else None
-        return scale_warnings(self.n_trials, self.n_slots, mean_s)
-
-    def document(self) -> dict[str, Any]:
-        """The plan as JSON types."""
-        return {**asdict(self), "n_left": self.n_left, "warnings": self.warnings}
 
 
 class PlanCosts:
@@ -164,7 +28,9 @@ class PlanCosts:
         self._study, self._store, self._settings = study, store, settings
         self._steps = StepCosts(read_probes(settings.storage), settings.each)
         self._steps.learn(records_like(settings.storage, configs, store.digest))
+        self._streams = StreamReads(store, settings.each.n_workers)
         self._read: dict[str, int] = {}
+        self._streamed: dict[tuple[DataConfig, TrainingConfig, EvaluationConfig, bool], int] = {}
         self._splits: dict[tuple[str, str], Split] = {}
         self._estimates: dict[tuple[str, ModelConfig, TrainingConfig], Estimate | None] = {}
         self._used: set[str] = set()
@@ -222,6 +88,7 @@ class PlanCosts:
     def plan(
         self,
         left: Sequence[RunConfig],
+        runs: Iterable[tuple[int, RunConfig]],
         *,
         n_trials: int,
         n_finished: int,
@@ -233,7 +100,12 @@ class PlanCosts:
         seconds_least: float | None,
         longest_s: float,
     ) -> Plan:
-        """The plan of what is left, whose runs take `seconds` one after another, each alone on its GPU."""
+        """The plan of what is left, whose runs take `seconds` one after another, each alone on its GPU.
+
+        Args:
+            left: runs that between them are as large as any of those that are left.
+            runs: those that are left, alike ones together with their number.
+        """
         study, each = self._study, self._settings.each
         kinds = {projection_key(config.data): config for config in left}
         decoded = [projection_bytes(self._store, config) for config in kinds.values()]
@@ -272,6 +144,11 @@ class PlanCosts:
             trials_a_gpu=trials_a_gpu(each) if on_gpu else 0,
             packing="" if self._settings.packing is None else self._settings.packing.reason,
             storage_bytes=self._storage_bytes(left, n_trials - n_finished + n_models_first),
+            stream_bytes=(
+                sum(number * self._stream_bytes(config) for number, config in runs if number)
+                if self._settings.loading == "stream"
+                else None
+            ),
         )
 
     @cached_property
@@ -295,6 +172,13 @@ class PlanCosts:
         if key not in self._read:
             self._read[key] = bytes_to_read(self._store, data)
         return self._read[key]
+
+    def _stream_bytes(self, config: RunConfig) -> int:
+        learns_states = config.model.n_states > 0 and config.model.states == "learned"
+        key = (config.data, config.training, config.evaluation, learns_states)
+        if key not in self._streamed:
+            self._streamed[key] = self._streams.trial_bytes(config)
+        return self._streamed[key]
 
     def _split(self, config: RunConfig) -> Split:
         data = config.evaluated_data()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from prism_ray.config import RunConfig
 from prism_ray.distributed.launch_note import TrialNote
-from prism_ray.distributed.plan_costs import Plan, PlanCosts, PlanSettings, total
+from prism_ray.distributed.plan_costs import PlanCosts, total
+from prism_ray.distributed.plan_facts import Plan, PlanSettings
 from prism_ray.distributed.workspace_trials import finished_among, noted_trials, pruned_among
 from prism_ray.store import Store
 from prism_ray.study.designs import PROPOSAL_ARM
@@ -33,7 +35,7 @@ def plan_search(study: Study, store: Store, settings: PlanSettings) -> Plan:
         for name, config in zip(("smallest proposal", "largest proposal"), proposals, strict=True)
     ]
     n_left = search.n_trials - n_proposed
-    least, most = ([(n_left, costs.trial_s(config))] for config in proposals)
+    least, most = ([(n_left, config)] for config in proposals)
     n_finals = n_finals_done = 0
     if search.finalists is not None:
         baseline, smallest, largest = finals
@@ -49,19 +51,20 @@ def plan_search(study: Study, store: Store, settings: PlanSettings) -> Plan:
             costs.row(f"{name} finalist", one, 0, 0) for name, one in (("smallest", smallest), ("largest", largest))
         ]
         for parts, config in ((least, smallest), (most, largest)):
-            parts.append((n_seeds - n_baseline, costs.trial_s(baseline)))
-            parts.append((n_finals - n_seeds - max(n_chosen, n_own), costs.trial_s(config)))
+            parts.append((n_seeds - n_baseline, baseline))
+            parts.append((n_finals - n_seeds - max(n_chosen, n_own), config))
     return costs.plan(
         [*search_runs(study), *proposals, *finals],
+        most,
         n_trials=search.n_trials + n_finals,
         n_finished=n_proposed + n_finals_done,
         n_linked=0,
         n_evaluations=0,
         n_models_first=0,
         rows=tuple(rows),
-        seconds=_seconds(most),
-        seconds_least=_seconds(least),
-        longest_s=max((seconds or 0.0 for n, seconds in most if n), default=0.0),
+        seconds=_seconds(costs, most),
+        seconds_least=_seconds(costs, least),
+        longest_s=max((costs.trial_s(config) or 0.0 for n, config in most if n), default=0.0),
     )
 
 
@@ -71,6 +74,7 @@ def _ended(storage: Path, noted: Iterable[TrialNote], arm: str) -> int:
     return len(finished_among(storage, identities) | pruned_among(storage, identities))
 
 
-def _seconds(parts: Iterable[tuple[int, float | None]]) -> float | None:
+def _seconds(costs: PlanCosts, runs: Iterable[tuple[int, RunConfig]]) -> float | None:
     """Sum of numbers of trials times their seconds; None where those of a trial that is left are not known."""
-    return total(None if seconds is None else n * seconds for n, seconds in parts if n)
+    known = [(n, costs.trial_s(config)) for n, config in runs if n]
+    return total(None if seconds is None else n * seconds for n, seconds in known)

@@ -32,6 +32,7 @@ from prism_ray.config import DataConfig
 from prism_ray.distributed.ingest import tell_reads
 from prism_ray.distributed.prefetch import read_ahead
 from prism_ray.distributed.projections import gene_bytes
+from prism_ray.distributed.stream_reads import parts_read
 from prism_ray.errors import Fault, FaultList, StoreError
 from prism_ray.store import GeneArrays, Store, StorePlace
 from prism_ray.store.reading import bytes_read
@@ -49,8 +50,6 @@ _WINDOW_BYTES = 256 << 20
 """A longer window has a task of its own: three windows of a task are in memory at once."""
 _N_MEMORIES = 3
 """One window is read, one is given away, and the last pieces of the one before may still be on their way."""
-_CHUNK_BYTES = 64 << 20
-"""Genes that are evaluated are read this much at a time, so that a row group is read once or twice and no more."""
 _ROWS, _SEQUENCE, _SIGNALS, _FAULTS = "rows", "sequence", "signals", "faults"
 
 
@@ -361,8 +360,7 @@ class StreamSource:
             StoreError: a file of the store is damaged.
         """
         reader = _reader(self.plan.store, self.plan.digest, self.plan.data, self.plan.ledger)
-        n_read = size * max(1, _CHUNK_BYTES // (size * gene_bytes(self.plan.data)))
-        parts = (rows[start : start + n_read] for start in range(0, len(rows), n_read))
+        parts = parts_read(rows, size, self.plan.data)
         with closing(read_ahead((part, reader.load(part)) for part in parts)) as ahead:
             for part, arrays in ahead:
                 for start in range(0, len(part), size):

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 
 from prism_ray.distributed.closing import close_run
 from prism_ray.distributed.launch import Launch, StudyOutcome, TaskMaker
 from prism_ray.distributed.launch_settings import StudySettings
+from prism_ray.distributed.loading_choice import LoadingName
 from prism_ray.distributed.plan import plan_study, study_costs
+from prism_ray.distributed.plan_facts import Plan, PlanSettings
 from prism_ray.distributed.progress import Progress
 from prism_ray.distributed.stop_request import signals_stop
 from prism_ray.distributed.study_ablation import run_ablation
@@ -64,7 +67,7 @@ def run_tracked(study: Study, settings: StudySettings, progress: Progress, store
         maker=maker,
         header=header,
         costs=study_costs(study, store, asked),
-        planned_bytes=plan.read_bytes,
+        planned_bytes=cache(lambda loading: _planned_bytes(study, asked, plan, loading)),
         untold=reasons.append,
     )
     status: Status = "KILLED"
@@ -76,6 +79,15 @@ def run_tracked(study: Study, settings: StudySettings, progress: Progress, store
         problem = close_run(launch.folder, tracker, parent, status)
     # What was away for a while and is back has been told all by the end of the launch, or will be by the next.
     return replace(outcome, untold=problem or next(iter(reasons), ""))
+
+
+def _planned_bytes(study: Study, asked: PlanSettings, plan: Plan, loading: LoadingName) -> int:
+    """Compressed bytes of the store that a launch reads by its plan, once it is known how trials get their genes."""
+    if loading != "stream":
+        return plan.read_bytes
+    streamed = plan if asked.loading == "stream" else plan_study(study, replace(asked, loading="stream"))
+    assert streamed.stream_bytes is not None
+    return streamed.stream_bytes
 
 
 def override_tags(study: Study) -> dict[str, str]:

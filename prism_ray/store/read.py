@@ -17,9 +17,10 @@ from prism_ray.errors import ConfigError, Fault, FaultList, StoreError
 from prism_ray.splits import Folds
 from prism_ray.store.arrays import GeneArrays
 from prism_ray.store.files import PartitionFile, content_fault, size_faults
-from prism_ray.store.fill import Filling, opened, rows_by_file
+from prism_ray.store.fill import Filling, opened
 from prism_ray.store.place import StorePlace, place_of
 from prism_ray.store.projection import Projection, check_genes, check_projection
+from prism_ray.store.row_groups import RowGroups
 from prism_ray.store.schema import FileEntry, StoreDescription, read_description
 
 IDENTIFIERS = ("gene_id", "gene_name", "tss", "strand", "label")
@@ -196,15 +197,37 @@ class Store:
         """
         projection = _projection(window_bp, signals, cell_type, sequence, scalars)
         self._check(projection, genes, str(self.path)).raise_if_any(ConfigError)
-        rows = self._rows_asked(cell_type, genes)
-        total = 0
-        for entry, first, order in rows_by_file(self.description.files_of(cell_type), rows):
-            inside = rows[order] - first
+        groups = self._row_groups(projection)
+        return int(groups.n_bytes.sum()) if genes is None else groups.bytes_of(self._rows_asked(cell_type, genes))
+
+    def row_groups(
+        self,
+        window_bp: int,
+        signals: Sequence[str],
+        cell_type: str,
+        *,
+        sequence: bool = True,
+        scalars: Literal["all"] | Sequence[str] = "all",
+    ) -> RowGroups:
+        """What `load` of the same reads at a time, by what the files say of themselves.
+
+        Raises:
+            ConfigError, StoreError: as `load`.
+        """
+        projection = _projection(window_bp, signals, cell_type, sequence, scalars)
+        self._check(projection, None, str(self.path)).raise_if_any(ConfigError)
+        return self._row_groups(projection)
+
+    def _row_groups(self, projection: Projection) -> RowGroups:
+        starts, n_bytes = [], []
+        first = 0
+        for entry in self.description.files_of(projection.cell_type):
             with opened(self.path, self.description, entry, projection) as files:
-                bounds = files[0][0].row_groups()
-                groups = [n for n, start, end in bounds if ((inside >= start) & (inside < end)).any()]
-                total += sum(file.compressed_bytes(groups, names) for file, names in files)
-        return total
+                for number, start, _ in files[0][0].row_groups():
+                    starts.append(first + start)
+                    n_bytes.append(sum(file.compressed_bytes([number], names) for file, names in files))
+            first += entry.rows
+        return RowGroups(np.array(starts, dtype=np.int64), np.array(n_bytes, dtype=np.int64))
 
     def verify(self) -> None:
         """Hash every file, all bytes.

@@ -17,8 +17,8 @@ from prism_ray.config import RunConfig
 from prism_ray.errors import ConfigError, FaultList, did_you_mean
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
-from prism_ray.training.collectives import share_of_rows, sum_over_workers
-from prism_ray.training.evaluate import genes_a_batch
+from prism_ray.training.collectives import sum_over_workers
+from prism_ray.training.order import genes_a_batch, share_of_rows, shuffled_partners
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneReader, GeneTable
 
@@ -96,19 +96,6 @@ def _columns(wanted: Sequence[str], names: Sequence[str], where: str, faults: Fa
         if name not in names:
             faults.add(where, f"the genes have no {name!r}", did_you_mean(name, names))
     return np.array([names.index(name) for name in wanted if name in names], dtype=np.int64)
-
-
-def shuffled_partners(split: Split, n_genes: int, seed: int) -> NDArray[np.int64]:
-    """(N,) row number of the gene that each gene of the validation and test split takes its values from.
-
-    A permutation within each split, drawn from the seed: values stay those of real genes of the same chromosomes, and
-    no validation gene is given a test gene's. Training genes are their own partners.
-    """
-    partner = np.arange(n_genes, dtype=np.int64)
-    for number, rows in enumerate((split.validation, split.test)):
-        # Three numbers: the order of training is drawn from pairs of the seed and an epoch.
-        partner[rows] = np.random.default_rng((seed, 0, number)).permutation(rows)
-    return partner
 
 
 def mean_inputs(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prism_ray.model.exchange import exchanging, sum_in_place
+from prism_ray.training.order import share_of_rows
 from prism_ray.training.reporter import Placement
 
 
@@ -87,9 +88,3 @@ def gather_rows(values: NDArray[np.float32], n_rows: int, placement: Placement) 
         torch.distributed.all_gather(parts, mine)
     together: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
     return together[:n_rows]
-
-
-def share_of_rows(n_rows: int, rank: int, n_workers: int) -> slice:
-    """Rows of one worker: neighbours, which lie near each other in a store; the first worker has the most."""
-    n_each = -(-n_rows // n_workers)
-    return slice(min(rank * n_each, n_rows), min((rank + 1) * n_each, n_rows))

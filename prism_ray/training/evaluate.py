@@ -18,17 +18,10 @@ from prism_ray.metrics import regression_metrics
 from prism_ray.model import Prism
 from prism_ray.store import GeneArrays
 from prism_ray.training.batches import Batch, make_batch
-from prism_ray.training.collectives import gather_rows, share_of_rows
+from prism_ray.training.collectives import gather_rows
+from prism_ray.training.order import genes_a_batch, share_of_rows
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneReader, as_source
-
-_POSITIONS_A_BATCH = 64 * 2000
-"""Positions (genes x bp) evaluated at once: bounds memory at long windows, keeps short ones efficient."""
-
-
-def genes_a_batch(window_bp: int) -> int:
-    """Genes of a window's length that are evaluated at once."""
-    return max(1, _POSITIONS_A_BATCH // window_bp)
 
 
 def predict_rows(

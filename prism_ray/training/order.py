@@ -17,6 +17,8 @@ BLOCK_GENES = 64
 """Neighbouring genes that come together where genes are shuffled in windows: few enough to mix, enough to read at
 once. Fixed, and not the row groups of a file, so that the order of a run does not depend on how its store was
 written."""
+_POSITIONS_A_BATCH = 64 * 2000
+"""Positions (genes x bp) evaluated at once: bounds memory at long windows, keeps short ones efficient."""
 
 
 def steps_between_validations(config: RunConfig, steps_per_epoch: int) -> int:
@@ -62,12 +64,16 @@ class TrainingOrder:
 
     def rows(self, step: int) -> NDArray[np.int64]:
         """(B,) row numbers of the genes of a step, counted from 0."""
-        epoch, position = divmod(step, self.steps_per_epoch)
+        return self.rows_of(range(step, step + 1))
+
+    def rows_of(self, steps: range) -> NDArray[np.int64]:
+        """(len(steps) * B,) row numbers of the genes of some steps of one epoch, as those of a window are."""
+        epoch, position = divmod(steps.start, self.steps_per_epoch)
         if epoch != self._epoch:
             self._order = self._order_of(epoch)
             self._epoch = epoch
         start = position * self.batch_size
-        return self._order[start : start + self.batch_size]
+        return self._order[start : start + len(steps) * self.batch_size]
 
     def share(self, step: int, rank: int, n_workers: int) -> NDArray[np.int64]:
         """(B / n_workers,) rows of a step that one of the workers computes."""
@@ -108,3 +114,27 @@ def _blocks(index: NDArray[np.int64], chrom: NDArray[np.str_]) -> list[NDArray[n
             block = rows[start : start + BLOCK_GENES]
             blocks.append(block[np.isin(block, index)].astype(np.int64))
     return [block for block in blocks if len(block)]
+
+
+def genes_a_batch(window_bp: int) -> int:
+    """Genes of a window's length that are evaluated at once."""
+    return max(1, _POSITIONS_A_BATCH // window_bp)
+
+
+def share_of_rows(n_rows: int, rank: int, n_workers: int) -> slice:
+    """Rows of one worker: neighbours, which lie near each other in a store; the first worker has the most."""
+    n_each = -(-n_rows // n_workers)
+    return slice(min(rank * n_each, n_rows), min((rank + 1) * n_each, n_rows))
+
+
+def shuffled_partners(split: Split, n_genes: int, seed: int) -> NDArray[np.int64]:
+    """(N,) row number of the gene that each gene of the validation and test split takes its values from.
+
+    A permutation within each split, drawn from the seed: values stay those of real genes of the same chromosomes, and
+    no validation gene is given a test gene's. Training genes are their own partners.
+    """
+    partner = np.arange(n_genes, dtype=np.int64)
+    for number, rows in enumerate((split.validation, split.test)):
+        # Three numbers: the order of training is drawn from pairs of the seed and an epoch.
+        partner[rows] = np.random.default_rng((seed, 0, number)).permutation(rows)
+    return partner

@@ -17,14 +17,16 @@ from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch_note import TrialNote, write_launch
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.plan import plan_study, study_costs
-from prism_ray.distributed.plan_costs import PlanSettings
+from prism_ray.distributed.plan_facts import PlanSettings
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.room import Room
 from prism_ray.distributed.step_costs import read_probes
+from prism_ray.distributed.stream_reads import StreamReads
 from prism_ray.distributed.study_check import CheckSettings, check_study
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.workspace_trials import finished_among, noted_trials
 from prism_ray.errors import InputError, TrainingError
+from prism_ray.sizes import size_text
 from prism_ray.store import StorePlace
 from prism_ray.study.designs import expand
 from prism_ray.study.finalists import finalist_trials
@@ -361,6 +363,11 @@ def test_plan_prints_a_table_or_json_and_writes_nothing(
         "2/2",
     ):
         assert part in said
+    assert "each different projection read once a node" in said
+    assert main([*argv, "--loading", "stream"]) == 0
+    store, streamed = prism_ray.store.open(tmp_path / "store"), capsys.readouterr().out
+    n_bytes = sum(StreamReads(store, 1).trial_bytes(trial.config) for trial in expand(study))
+    assert f"data       {size_text(n_bytes)} of {tmp_path / 'store'} in all, read by each trial for itself" in streamed
     assert main([*argv, "--json", "--set", "model.n_layers=2"]) == 0
     written = json.loads(capsys.readouterr().out)
     assert (written["n_left"], written["overrides"], len(written["rows"])) == (6, "model.n_layers = 2", 3)

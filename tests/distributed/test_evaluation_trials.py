@@ -16,14 +16,16 @@ from ray.tune.search import Searcher
 
 import prism_ray.store
 from prism_ray.config import EvaluationConfig, RunConfig, patched
-from prism_ray.distributed.evaluation import evaluated_genes
+from prism_ray.distributed.evaluation import evaluate_trial, evaluated_genes
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch import StudyOutcome
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.loading_choice import Loading, LoadingAsked
+from prism_ray.distributed.plan import plan_study
 from prism_ray.distributed.projections import read_run
 from prism_ray.distributed.ray_backend import RayBackend
 from prism_ray.distributed.resources import TrialResources
+from prism_ray.distributed.stream_reads import StreamReads
 from prism_ray.distributed.study_run import run_study
 from prism_ray.distributed.train import has_pipeline
 from prism_ray.distributed.trial import TrialTask
@@ -31,7 +33,9 @@ from prism_ray.distributed.trial_queue import GivenTrials
 from prism_ray.metrics import regression_metrics
 from prism_ray.model import load
 from prism_ray.report.tables import arm_table
+from prism_ray.sizes import size_text
 from prism_ray.store import GeneArrays
+from prism_ray.store.reading import bytes_read
 from prism_ray.study.spec import Study
 from prism_ray.tracking import fetch_study, fetch_trials
 from prism_ray.training.evaluate import predict_rows, state_rows
@@ -361,6 +365,18 @@ class TestOrder:
         ]
 
 
+@pytest.mark.parametrize("name", ["n2__no_tracks", "n2__shuffled", "n0__mean", "n2__cut", "n0__there"])
+def test_an_evaluation_that_streams_reads_what_is_planned(name: str, ran: Ran) -> None:
+    config, store = ran.records[name].config, prism_ray.store.open(ran.settings.store)
+    trained = read_record(ran.settings.storage / "trials" / str(ran.records[name].trained_trial))
+    assert trained is not None
+    # Names, labels and scalars, which a process reads once.
+    assert len(evaluated_genes(Loading("stream"), store, config).genes.gene_id)
+    before = bytes_read()
+    evaluate_trial(config, store, Loading("stream"), trained, Placement())
+    assert bytes_read() - before == StreamReads(store, 1).trial_bytes(config)
+
+
 @pytest.mark.parametrize("loading", ["cache", "stream"])
 def test_workers_of_an_evaluation_are_given_no_steps(loading: LoadingAsked, ran: Ran) -> None:
     task = TrialTask(
@@ -384,8 +400,13 @@ def test_on_ray_it_gives_the_same(ran: Ran, make_study: MakeStudy, settings: Stu
     changes = ["evaluation.signals", "evaluation.remove_by"]
     study = make_study(**{**OWN, "models": {"n0": OWN["models"]["n0"]}, "arms": kept, "changes": changes})
     asked = dataclasses.replace(settings, backend=RayBackend(), loading="stream")
-    outcome = run_study(study, asked, Told())
+    planned, told = plan_study(study, asked.plan()).stream_bytes, Told()
+    outcome = run_study(study, asked, told)
     assert (outcome.n_finished, outcome.failures) == (1 + len(kept), {})
+    assert planned is not None
+    reads = MlflowClient(asked.tracking_uri).get_run(outcome.parent_run_id).data.metrics
+    assert reads["store/read_bytes"] == reads["store/planned_bytes"] == planned
+    assert f"planned: {size_text(planned)}, by each trial that streams" in told.remarks[-1]
     for name, record in study_records(study, asked).items():
         expected = ran.records[name.split("-")[0]]
         assert record.trial_id == expected.trial_id
@@ -405,10 +426,15 @@ def test_two_workers_give_the_same(ran: Ran, tmp_path: Path) -> None:
         data_digest=prism_ray.store.open(ran.settings.store).digest,
         folder=tmp_path / expected.trial_id,
         resources=TrialResources(n_workers=N_WORKERS),
-        loading=Loading("process"),
+        loading=Loading("stream"),
     )
     run_workers(evaluate, N_WORKERS, task, str(tmp_path / "meeting"))
     record = read_record(task.folder)
     assert record is not None
     assert record.cost["n_workers"] == N_WORKERS
     assert record.metrics == pytest.approx(expected.metrics, rel=1e-3)
+    read = sum(int((tmp_path / f"read-{rank}").read_text()) for rank in range(N_WORKERS))
+    store = prism_ray.store.open(task.store)
+    assert (
+        read == StreamReads(store, N_WORKERS).trial_bytes(task.config) > StreamReads(store, 1).trial_bytes(task.config)
+    )

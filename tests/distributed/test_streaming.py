@@ -15,7 +15,7 @@ import ray.data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prism_ray.distributed import streaming
+from prism_ray.distributed import stream_reads, streaming
 from prism_ray.distributed.ingest import shared_projection
 from prism_ray.distributed.projections import gene_bytes
 from prism_ray.distributed.streaming import StreamError, StreamSource, fewest_piece_bytes, pieces_in_flight
@@ -80,7 +80,7 @@ class TestWithoutRay:
         rows = np.array([5, 270, 6, 7, 100, 101, 102, 3, 2])
         source = StreamSource(plan_of(store, run_config()))
         for n_read in (1, 5, 100):
-            monkeypatch.setattr(streaming, "_CHUNK_BYTES", n_read * gene_bytes(run_config().data))
+            monkeypatch.setattr(stream_reads, "_PART_BYTES", n_read * gene_bytes(run_config().data))
             chunks = zip(source.chunks(rows, 2), MemorySource(arrays).chunks(rows, 2), strict=True)
             for one, other in chunks:
                 assert_same(one, other)

@@ -16,7 +16,7 @@ from prism_ray.distributed import study_search
 from prism_ray.distributed.in_process import InProcessBackend
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.plan import plan_study
-from prism_ray.distributed.plan_costs import PlanSettings
+from prism_ray.distributed.plan_facts import PlanSettings
 from prism_ray.distributed.pruning import read_pruned
 from prism_ray.distributed.ray_backend import RayBackend
 from prism_ray.distributed.resources import TrialResources

@@ -14,9 +14,10 @@ from prism_ray.metrics import regression_metrics
 from prism_ray.model import Prism, TrainedOn
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
-from prism_ray.training.changed_input import mean_inputs, shuffled_partners, without_inputs
+from prism_ray.training.changed_input import mean_inputs, without_inputs
 from prism_ray.training.evaluate import predict_rows
 from prism_ray.training.evaluation import evaluate_trained
+from prism_ray.training.order import shuffled_partners
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import GeneReader, MemorySource, as_source
 

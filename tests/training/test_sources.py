@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from prism_ray.config import RunConfig
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
-from prism_ray.training.collectives import share_of_rows
 from prism_ray.training.loop import train
-from prism_ray.training.order import TrainingOrder
+from prism_ray.training.order import TrainingOrder, share_of_rows
 from prism_ray.training.sources import GeneTable, MemorySource, as_source
 
 

@@ -20,10 +20,11 @@ from prism_ray.model.batch_norm import SyncBatchNorm1d, _SumOverWorkers
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
 from prism_ray.training.checkpoint import load_state
-from prism_ray.training.collectives import gather_rows, share_of_rows, sum_over_workers, take_from_first
+from prism_ray.training.collectives import gather_rows, sum_over_workers, take_from_first
 from prism_ray.training.evaluate import evaluate_rows, state_rows
 from prism_ray.training.gradients import GradientStep
 from prism_ray.training.loop import TrainResult, train
+from prism_ray.training.order import share_of_rows
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.reporter import Placement
 from prism_ray.training.sources import as_source

@@ -37,6 +37,7 @@ from prism_ray.model.scan.scan_kernels import (
     SLOPE,
     STEP,
     VALUE,
+    close_chunk,
     raw_step,
     through_states,
 )
@@ -181,6 +182,8 @@ def scan_stretch_backward(
     output = aligned_zeros(2 * ROOM)
     scan_shape = (0, n_positions, n_channels, n_state, rank, n_groups)
     scan_inputs = (inputs[0], inputs[0], inputs[2], inputs[3], inputs[4], inputs[5], inputs[6], inputs[7])
+    du, dweight, dD, dbias = gradients[0], gradients[4], gradients[6], gradients[7]
+    scan_gradients = (du, du, dpacked, dweight, dA, dD, dbias)  # its step sizes are projected: none are written
     stride = -1 if reverse else 1
     for item in range(items[0], items[1]):
         group = item % n_groups
@@ -194,7 +197,7 @@ def scan_stretch_backward(
                 _open_chunk(block, where, own_row, shape, inputs, dout, gradients[1], room, output)
                 for n in range(0, n_state, 2):
                     through_states(n, block, where, scan_shape, scan_inputs, room, carry, by_lane, dA, output)
-                _close_chunk(block, where, own_row, shape, inputs, room, by_lane, gradients)
+                close_chunk(block, where, own_row, scan_shape, scan_inputs, room, by_lane, scan_gradients)
                 _close_gate(block, where, reverse, n_channels, output, gradients[1])
             first_row = group * n_genes * (last - first) + own_row
             for i in range(size):
@@ -250,44 +253,6 @@ def _close_gate(block: int, where: Any, reverse: bool, n_channels: int, output: 
         if reverse:
             value = load_some(dz, at, valid) + value
         store_some(dz, at, valid, value)
-
-
-@part
-def _close_chunk(
-    block: int, where: Any, own_row: int, shape: Shape, inputs: Any, room: Any, by_lane: Any, gradients: Any
-) -> None:
-    """Gradients of what went into a chunk, from those of its gains and step sizes."""
-    gene, _, _, row, stride, size = where
-    _, n_channels, n_state, rank, _ = shape
-    packed, weight, D = inputs[2], inputs[3], inputs[5]
-    du, dweight, dD, dbias = gradients[0], gradients[4], gradients[6], gradients[7]
-    padded = (n_channels + WIDTH - 1) // WIDTH * WIDTH
-    column = block * WIDTH
-    valid = min(WIDTH, n_channels - column)
-    skip, own = load(D, column), gene * padded + column
-    skip_gradient, offset_gradient = load(dD, own), load(dbias, own)
-    for i in range(size):
-        k = i * WIDTH
-        value, out, into_gain = load(room, VALUE + k), load(room, DY + k), load(room, DGAIN + k)
-        into_raw = multiply_add(into_gain, value, load(room, DSTEP + k)) * load(room, SLOPE + k)
-        store(room, DSTEP + k, into_raw)
-        at = (own_row + stride * i) * n_channels + column
-        store_some(du, at, valid, multiply_add(into_gain, load(room, STEP + k), skip * out))
-        skip_gradient = multiply_add(out, value, skip_gradient)
-        offset_gradient = offset_gradient + into_raw
-    store(dD, own, skip_gradient)
-    store(dbias, own, offset_gradient)
-    for r in range(rank):
-        projection = load(weight, r * padded + column)
-        of_weight = (gene * rank + r) * padded + column
-        total = load(dweight, of_weight)
-        for i in range(size):
-            k = i * WIDTH
-            into_raw = load(room, DSTEP + k)
-            value = fill(packed[(row + stride * i) * (rank + 2 * n_state) + r])
-            total = multiply_add(into_raw, value, total)
-            store(by_lane, r * ROOM + k, multiply_add(into_raw, projection, load(by_lane, r * ROOM + k)))
-        store(dweight, of_weight, total)
 
 
 @compiled

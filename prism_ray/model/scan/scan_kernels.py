@@ -150,7 +150,7 @@ def scan_backward(items: tuple[int, int], shape: Shape, reverse: bool, inputs: A
                 _open_chunk(block, where, shape, inputs, dy, room)
                 for n in range(0, n_state, 2):
                     through_states(n, block, where, shape, inputs, room, carried, by_lane, gradients[4], None)
-                _close_chunk(block, where, shape, inputs, room, by_lane, gradients)
+                close_chunk(block, where, start, shape, inputs, room, by_lane, gradients)
             first_row = group * n_genes * n_positions + start
             for i in range(size):
                 row = (first_row + where[4] * i) * n_packed
@@ -292,8 +292,13 @@ def _recompute(
 
 
 @part
-def _close_chunk(block: int, where: Any, shape: Shape, inputs: Any, room: Any, by_lane: Any, gradients: Any) -> None:
-    """Gradients of what went into a chunk, from those of its gains and step sizes."""
+def close_chunk(
+    block: int, where: Any, own_start: int, shape: Shape, inputs: Any, room: Any, by_lane: Any, gradients: Any
+) -> None:
+    """Gradients of what went into a chunk, from those of its gains and step sizes.
+
+    `own_start` is the chunk's first row in du and ddelta, the latter of which is written at rank 0 alone.
+    """
     gene, _, _, start, stride, size = where
     n_channels, n_state, rank = shape[2], shape[3], shape[4]
     _, _, packed, weight, _, D, _, _ = inputs
@@ -304,7 +309,7 @@ def _close_chunk(block: int, where: Any, shape: Shape, inputs: Any, room: Any, b
     skip, own = load(D, column), gene * padded + column
     skip_gradient, offset_gradient = load(dD, own), load(dbias, own)
     for i in range(size):
-        at, k = (start + stride * i) * n_channels + column, i * WIDTH
+        at, k = (own_start + stride * i) * n_channels + column, i * WIDTH
         value, out, into_gain = load(room, VALUE + k), load(room, DY + k), load(room, DGAIN + k)
         into_raw = multiply_add(into_gain, value, load(room, DSTEP + k)) * load(room, SLOPE + k)
         store(room, DSTEP + k, into_raw)
