@@ -65,6 +65,15 @@ def test_trials_that_become_known_later_are_noted_once(tmp_path: Path) -> None:
     assert [trial.trial_id for trial in read_launch(tmp_path, "tiny").trials] == ["t0", "abc"]
 
 
+def test_what_the_last_launch_noted_of_a_trial_comes_before_what_an_earlier_one_did(tmp_path: Path) -> None:
+    launch(tmp_path, 0)
+    MoreTrials(tmp_path, "tiny").add(TrialNote("abc", "proposal-1", 100))
+    measured = TrialNote("abc", "proposal-1", 100, planned_s=7.0)
+    launch(tmp_path, 0, trials=(measured,))
+    MoreTrials(tmp_path, "tiny").add(TrialNote("abc", "proposal-1", 100, planned_s=9.0))
+    assert read_launch(tmp_path, "tiny").trials == (measured,)
+
+
 def test_a_note_from_before_finalists_were_foreseen_is_read(tmp_path: Path) -> None:
     note = launch(tmp_path, 1)
     path = tmp_path / "studies" / "tiny" / "launch.json"

@@ -103,10 +103,11 @@ def test_it_falls_as_time_goes_by_where_no_trial_is_late(costs: list[int], n_run
 
 
 def test_trainings_and_evaluations_have_a_rate_each() -> None:
-    """Evaluations of a tenth of the cost take a hundredth of the time; two of each wait for one slot."""
+    """An evaluation of a tenth of the cost takes a hundredth of the time; one slot."""
     known = [ended(1000, 600.0), ended(100, 6.0, evaluates=True)]
-    waiting = [trial("missing", multiply_adds=1000), trial("missing", multiply_adds=100, evaluates=True)] * 2
-    assert time_left([*known, *waiting], 1) == pytest.approx(2 * 606.0)
+    training, evaluation = trial("missing", multiply_adds=1000), trial("missing", multiply_adds=100, evaluates=True)
+    assert time_left([*known, training], 1) == pytest.approx(600)
+    assert time_left([*known, *[evaluation] * 3], 1) == pytest.approx(18)
 
 
 def test_small_trials_that_wait_are_not_taken_for_the_large_ones_that_come_first() -> None:
