@@ -102,7 +102,9 @@ def numbers(values: pd.Series[str], what: str, where: str, faults: FaultList) ->
     """
     missing = values.str.strip().isin(MISSING_TEXT)
     parsed = pd.to_numeric(values.where(~missing), errors="coerce").to_numpy(dtype=np.float64, copy=True)
-    bad = ~np.isfinite(parsed) & ~missing.to_numpy()
+    finite = np.isfinite(parsed)
+    parsed[finite] = [float(text) for text in values[finite]]  # pandas before 3 may miss the nearest number
+    bad = ~finite & ~missing.to_numpy()
     if bad.any():
         faults.add(
             where, f"{counted(bad, f'{what} is not a finite number', values)}", "write numbers, or leave the cell empty"

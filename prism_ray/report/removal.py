@@ -107,9 +107,11 @@ def _draw_bars(axis: Axes, part: pd.DataFrame, models: list[str]) -> None:
     for index, model in enumerate(models):
         rows = part[part["model"] == model]
         places = np.array([inputs.index(name) for name in rows["removed"]], dtype=np.float64)
-        error = np.vstack(
-            [rows["difference"] - rows["difference_low"], rows["difference_high"] - rows["difference"]]
-        ).astype(np.float64)
+        # Lists: matplotlib before 3.11 warns of arrays of one value each.
+        error = [
+            (rows["difference"] - rows["difference_low"]).tolist(),
+            (rows["difference_high"] - rows["difference"]).tolist(),
+        ]
         axis.barh(
             places + (index - (len(models) - 1) / 2) * thickness,
             rows["difference"],

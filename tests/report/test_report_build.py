@@ -144,7 +144,7 @@ def test_answer_is_on_the_parent_run(uri: str, tmp_path: Path) -> None:
 def test_files_hold_the_numbers(uri: str, tmp_path: Path) -> None:
     track_study(uri, HEADER, _runs())
     result = write_report(uri, HEADER.name, tmp_path / "out")
-    table = pd.read_csv(tmp_path / "out" / "table.csv")
+    table = pd.read_csv(tmp_path / "out" / "table.csv", float_precision="round_trip")
     assert table["mean"].tolist() == result.table["mean"].tolist()
     assert len(pd.read_csv(tmp_path / "out" / "trials.csv")) == 9
     results = json.loads((tmp_path / "out" / "results.json").read_text())
