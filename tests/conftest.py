@@ -9,9 +9,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 
 # A look for cyclic garbage goes through all that is loaded here: a twentieth of the time of tests in this process.
 gc.set_threshold(20_000, 20, 20)
+
+# A first example may load a library, and other tests compute beside it: no example fails by its time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Read by processes that Ray starts: they must be there before ray is imported anywhere.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prism_ray.sizes import size_text
@@ -27,7 +27,6 @@ def test_sizes_in_words(n_bytes: float, text: str) -> None:
     assert size_text(n_bytes) == text
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**18))
 def test_what_is_said_is_within_half_a_percent(n_bytes: int) -> None:
     value, unit = size_text(n_bytes).split()

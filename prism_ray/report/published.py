@@ -29,7 +29,7 @@ def published_rows() -> pd.DataFrame:
     model, as its paper calls it; n_states, background states of the rows of Prism; mse, mae, pearson_r, each with its
     `_std`, nan where not known; source.
     """
-    return pd.read_csv(_FILE, dtype={"n_states": "Int64"}, float_precision="round_trip")
+    return pd.read_csv(_FILE, dtype={"n_states": "Int64"})
 
 
 def published_for(header: StudyHeader, cell_type: str) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def new_study(seed: int = 0) -> optuna.Study:
     return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 10_000))
 def test_values_are_in_their_domains_and_asked_for_where_conditions_hold(seed: int) -> None:
     values = ask_values(new_study(seed).ask(), SPACE)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import prism_ray.store
@@ -62,7 +62,6 @@ def test_bytes_of_rows_are_those_of_their_row_groups() -> None:
         assert groups.bytes_of(np.array(rows, dtype=np.int64)) == expected
 
 
-@settings(deadline=None)
 @given(
     n_rows=st.integers(0, 300),
     size=st.integers(1, 40),

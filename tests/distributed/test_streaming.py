@@ -55,7 +55,7 @@ class TestWithoutRay:
         first_step=st.integers(0, 39),
         batch_size=st.sampled_from([4, 8, 12]),
     )
-    @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_the_batches_of_memory_in_their_order(
         self,
         store: Path,

@@ -6,7 +6,7 @@ import heapq
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from prism_ray.distributed.study_status import TrialStatus
@@ -54,7 +54,6 @@ def seen_at(now: float, runs: list[Run], costs: list[int], evaluates: list[bool]
     return found
 
 
-@settings(deadline=None)
 @given(
     trials=st.lists(st.tuples(st.integers(1, 10**9), st.booleans()), min_size=1, max_size=12),
     n_slots=st.integers(1, 4),
@@ -74,7 +73,6 @@ def test_it_is_exact_from_the_first_finished_trial_on_where_times_are_proportion
     assert left_s is None if now >= end else left_s == pytest.approx(end - now, rel=1e-6, abs=1e-9 * end)
 
 
-@settings(deadline=None)
 @given(
     costs=st.lists(st.integers(1, 1000), min_size=2, max_size=12),
     n_running=st.integers(1, 4),

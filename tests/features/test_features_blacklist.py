@@ -36,7 +36,7 @@ def test_bed(tmp_path: Path) -> None:
         assert found.mask("chr1", 7, 7).shape == (0,)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(0, 40), st.integers(1, 12)), min_size=1, max_size=12),
     st.integers(0, 60),

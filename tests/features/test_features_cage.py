@@ -69,7 +69,7 @@ def test_a_known_answer(tmp_path: Path) -> None:
     np.testing.assert_allclose(labels(tmp_path, log, genes), np.log10([13.0, 5.0, 1.0]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40), st.floats(0, 1e4, width=32)), min_size=1, max_size=8),
     st.lists(st.tuples(st.sampled_from(sorted(SIZES)), st.integers(0, 499), st.sampled_from("+-")), max_size=5),

@@ -106,7 +106,7 @@ def naive(path: Path, chrom: str, tss: int, window_bp: int, settings: SignalSour
     st.booleans(),
     st.sampled_from(["log10p1", "none"]),
 )
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_windows_are_those_of_the_description(
     contact_map: Path,
     where: tuple[str, list[int]],
@@ -369,7 +369,7 @@ def test_a_square_map_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 @given(st.integers(1, 400), st.sampled_from([True, False, "other"]), st.sampled_from(list(SIZES)))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_bits_are_those_of_coolers_matrix(
     contact_map: Path, monkeypatch: pytest.MonkeyPatch, pixels_a_read: int, balance: bool | str, chrom: str
 ) -> None:

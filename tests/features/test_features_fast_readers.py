@@ -49,7 +49,7 @@ def both(path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[BigWigReader, Big
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_span_of_any_track(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 300))
     edges = sorted(data.draw(st.sets(st.integers(0, size), min_size=0, max_size=20)))

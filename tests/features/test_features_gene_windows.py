@@ -30,7 +30,7 @@ def write(folder: Path, genes: dict[str, dict[int, object]]) -> Path:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_windows_are_those_of_looking_up_base_by_base(tmp_path: Path, data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 60))
     length = data.draw(st.integers(2, 40))

@@ -92,7 +92,7 @@ def test_identifiers_are_without_version(given_id: str, expected: str) -> None:
     assert without_version(given_id) == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(1, 10**9), st.integers(0, 10**6), st.sampled_from("+-")), min_size=1, max_size=20)
 )

@@ -124,7 +124,7 @@ def bases_of(request: Request, gene: int) -> range:
     return range(int(request.tss[gene]) - request.window_bp // 2, int(request.tss[gene]) + request.window_bp // 2)
 
 
-many = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(requests())

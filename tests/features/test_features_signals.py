@@ -71,7 +71,7 @@ def tracks(draw: st.DrawFn) -> tuple[int, list[Interval], list[int], int]:
 
 
 @given(tracks(), st.sampled_from(["none", "log1p", "log10p1"]), st.sampled_from(["bigwig", "bedgraph"]))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_windows_are_those_of_reading_base_by_base(
     tmp_path: Path, track: tuple[int, list[Interval], list[int], int], transform: str, kind: str
 ) -> None:
@@ -258,7 +258,7 @@ class Regions:
 
 
 @given(tracks(), st.lists(st.tuples(st.integers(0, 200), st.integers(1, 60)), max_size=4))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_blacklisted_bases_have_no_value(
     tmp_path: Path, track: tuple[int, list[Interval], list[int], int], regions: list[tuple[int, int]]
 ) -> None:

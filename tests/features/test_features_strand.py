@@ -18,7 +18,7 @@ def test_a_known_answer() -> None:
     assert turn_track(values, ["+", "-"]).tolist() == [[1, 2, 3, 4], [4, 3, 2, 1]]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(0, 5), st.integers(1, 9)), elements=st.integers(0, 4)), st.data())
 def test_every_base_against_a_slow_oracle(codes: np.ndarray, data: st.DataObject) -> None:
     n, length = codes.shape

@@ -33,7 +33,7 @@ def parsed(texts: pd.Series) -> np.ndarray:
     return values
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
 def test_numbers_of_parquet_come_back_as_they_were(
     tmp_path_factory: pytest.TempPathFactory, values: list[float]

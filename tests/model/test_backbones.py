@@ -63,7 +63,7 @@ def networks(draw: st.DrawFn) -> tuple[ModelConfig, InputShape]:
 
 
 @given(networks())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_number_of_parameters_by_settings_alone_is_that_of_the_model(network: tuple[ModelConfig, InputShape]) -> None:
     config, inputs = network
     told = n_parameters(config, inputs.n_signals, inputs.n_scalars, sequence=inputs.sequence)

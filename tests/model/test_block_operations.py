@@ -57,7 +57,7 @@ def test_convolution_written_out(reverse, kernel):
     np.testing.assert_allclose(got.numpy(), expected, atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(
     n_genes=st.integers(1, 3),
     n_positions=st.integers(1, 70),

@@ -59,7 +59,7 @@ def assert_agrees(inputs):
     assert_close(run(inputs, "numba", torch.float32), run(inputs, "reference", torch.float64))
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(
     n_genes=st.integers(1, 3),
     n_positions=st.integers(1, 2 * CHUNK + 3),

@@ -87,7 +87,7 @@ def test_reference_gradients_pass_a_numerical_check():
     assert torch.autograd.gradcheck(scan, inputs)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(
     n_genes=st.integers(1, 3),
     n_positions=st.integers(1, 2 * CHUNK + 3),
@@ -212,7 +212,7 @@ def test_unknown_or_unfit_kernels_are_refused():
         selective_scan(*tensors, delta_bias=bias, kernel="numba")
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(
     n_genes=st.integers(1, 3),
     n_positions=st.integers(1, CHUNK + 5),

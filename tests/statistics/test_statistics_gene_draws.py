@@ -63,7 +63,7 @@ def test_leaving_a_gene_out_is_leaving_it_out(metric: str) -> None:
     seed=st.integers(0, 99),
     metric=st.sampled_from(sorted(METRICS)),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_of_few_genes_draws_may_leave_nothing_that_varies(
     values: list[tuple[int, int]], seed: int, metric: str
 ) -> None:

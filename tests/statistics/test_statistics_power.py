@@ -20,7 +20,7 @@ def test_effect_size_by_hand() -> None:
     assert effect_size(sample).d == pytest.approx(2 * 0.7978846, rel=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=12).filter(lambda v: np.ptp(v) > 1e-2))
 def test_the_interval_of_an_effect_inverts_the_noncentral_t(sample: list[float]) -> None:
     size = effect_size(sample)
@@ -99,7 +99,7 @@ def test_pairs_needed_equals_published_tables(d: float, power: float, n: int) ->
     assert pairs_needed(0.004, -0.004 * d, power=power) == n
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 200))
 def test_so_many_pairs_are_needed_for_what_so_many_detect(n: int) -> None:
     effect = minimal_detectable_effect(1.0, n)

@@ -44,7 +44,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return Made(path, make_store(path, Recipe(window_bp=WINDOW_BP)))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(half=st.integers(1, WINDOW_BP // 2))
 def test_any_even_window_is_the_stored_one_cut_base_by_base(made: Made, half: int) -> None:
     arrays = made.store.load(2 * half, ["hic", "h3k27ac"], "GM12878")

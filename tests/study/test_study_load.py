@@ -263,7 +263,7 @@ def faults_of(path: Path) -> tuple[Fault, ...] | None:
     return None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(field=st.sampled_from(FIELDS), value=yaml_values)
 def test_any_value_in_any_field_loads_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, field: str, value: Any

@@ -56,7 +56,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
     missing=st.none() | st.integers(0, 4),
     swapped=st.none() | st.integers(1, STEPS - 1),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_it_is_pytorchs_to_the_bit_and_each_goes_on_from_the_others_state(
     seed: int, n_decayed: int, rates: list[float], missing: int | None, swapped: int | None
 ) -> None:
