@@ -23,7 +23,6 @@ from prism_ray.errors import ConfigError, FaultList, TrainingError
 from prism_ray.model import Prism, count_parameters, parameter_groups
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
-from prism_ray.training.adamw import AdamW
 from prism_ray.training.checkpoint import RunState, load_state, save_state
 from prism_ray.training.collectives import any_worker, count_hosts, take_from_first
 from prism_ray.training.evaluate import evaluate_rows, learned_state_rows
@@ -82,7 +81,7 @@ class _Run:
     reporter: Reporter
     model: Prism
     gradients: GradientStep
-    optimizer: AdamW
+    optimizer: torch.optim.Optimizer
     order: TrainingOrder
     step: int = 0
     best: dict[str, float] = field(default_factory=dict)
@@ -177,7 +176,7 @@ def _refuse_split(config: RunConfig, split: Split, n_workers: int) -> None:
 def _start(config: RunConfig, source: GeneSource, split: Split, placement: Placement, reporter: Reporter) -> _Run:
     torch.manual_seed(config.seed)
     model = Prism(config.model, source.genes.inputs, seed=config.seed).to(placement.device)
-    optimizer = AdamW(
+    optimizer = torch.optim.AdamW(
         parameter_groups(model, config.optimizer.weight_decay),
         lr=config.optimizer.learning_rate,
         betas=(config.optimizer.beta1, config.optimizer.beta2),
@@ -221,7 +220,7 @@ def _train_step(run: _Run, share: GeneArrays) -> None:
     rate = learning_rate(config.optimizer, run.step, config.training.n_steps)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
-    run.optimizer.zero_grad()
+    run.optimizer.zero_grad(set_to_none=True)
     before = run.gradients.micro_batch, run.gradients.checkpointing
     losses = run.gradients.compute(share, run.step)
     if not math.isfinite(float(losses[0])):

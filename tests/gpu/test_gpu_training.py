@@ -6,7 +6,6 @@ import torch
 from prism_ray.config import ModelConfig
 from prism_ray.model import InputShape, Prism, prism_loss
 from prism_ray.model.graphs import graph_backbone, ungraph_backbone
-from prism_ray.training.adamw import AdamW
 
 
 def step(device, *, half=False, d_model=64, n_positions=1000):
@@ -85,18 +84,3 @@ def test_graphs_give_the_bits_of_the_plain_pass(half):
     assert all(torch.equal(a, b) for a, b in zip(passes(), expected, strict=True))
     ungraph_backbone(backbone)
     assert all(torch.equal(a, b) for a, b in zip(passes(), expected, strict=True))
-
-
-def test_adamw_is_that_of_pytorch_to_the_bit() -> None:
-    """There it runs by PyTorch's operations on lists of tensors, which the CPU does not take."""
-    made = []
-    for kind in (AdamW, torch.optim.AdamW):
-        generator = torch.Generator().manual_seed(5)
-        weights = [torch.nn.Parameter(torch.randn(7, width, generator=generator).cuda()) for width in (1, 3, 64)]
-        optimizer = kind([{"params": weights, "weight_decay": 0.1}], lr=1e-2, betas=(0.9, 0.95))
-        for _ in range(5):
-            for weight in weights:
-                weight.grad = torch.randn(weight.shape, generator=generator).cuda()
-            optimizer.step()
-        made.append(weights)
-    assert all(torch.equal(one, other) for one, other in zip(*made, strict=True))
