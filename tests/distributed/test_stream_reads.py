@@ -74,4 +74,4 @@ def test_parts_are_whole_batches_of_a_size_and_all_rows_in_their_order(n_rows: i
     assert np.concatenate([np.empty(0, np.int64), *parts]).tolist() == list(range(n_rows))
     assert all(len(part) % size == 0 for part in parts[:-1])
     gene_bytes = window_bp * (4 * len(data.signals) + 1)
-    assert all(len(part) * gene_bytes <= max(64 << 20, size * gene_bytes) for part in parts)
+    assert all(len(part) * gene_bytes <= max(256 << 20, size * gene_bytes) for part in parts)
