@@ -88,6 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit:
         _hand_over_output()  # help and version were printed, too
         raise
+    except BrokenPipeError:  # of `--help | head` on Python 3.10; argparse minds it no more since
+        _hand_over_output()
+        return DONE
     code = _run(args)
     problem = _hand_over_output()
     if problem is not None and not isinstance(problem, BrokenPipeError):
