@@ -39,6 +39,7 @@ from prism_ray.training.sources import MemorySource
 BATCH = 8
 SMALL_PAGES = "load, small pages"
 """Fills without the pages of 2 MiB that NumPy asks for and pyarrow does not: machines take another time for each."""
+FILLS = {way: (way, {}) for way in WAYS} | {SMALL_PAGES: ("load", {"NUMPY_MADVISE_HUGEPAGE": "0"})}
 CPU = torch.device("cpu")
 
 
@@ -131,10 +132,10 @@ def arrow(folder: Path, sizes: Sizes) -> list[Row]:
     rows = []
     for name, window_bp in (("many", 2000), ("large", sizes.large_bp)):
         n_genes = len(prism_ray.store.open(folder / name).genes(CELL_TYPE))
-        fills: dict[str, list[list[float]]] = {way: [] for way in (*WAYS, SMALL_PAGES)}
+        fills: dict[str, list[list[float]]] = {way: [] for way in FILLS}
         for _ in range(5):
             for way, goes in fills.items():
-                goes.append(_fill(folder / name, window_bp, way))
+                goes.append(_fill(folder / name, window_bp, *FILLS[way]))
         for way, go, when in (
             ("load", 0, "once"),
             (SMALL_PAGES, 0, "once, both into pages of 4 KiB"),
@@ -147,10 +148,8 @@ def arrow(folder: Path, sizes: Sizes) -> list[Row]:
     return rows
 
 
-def _fill(store: Path, window_bp: int, way: str) -> list[float]:
+def _fill(store: Path, window_bp: int, way: str, settings: dict[str, str]) -> list[float]:
     """Seconds of the first go of a process, and of those after it."""
-    settings = {"NUMPY_MADVISE_HUGEPAGE": "0"} if way == SMALL_PAGES else {}
-    way = "load" if way == SMALL_PAGES else way
     command = [sys.executable, "-m", "benchmarks.store_fill", str(store), str(window_bp), way]
     done = subprocess.run(command, env={**os.environ, **settings}, stdout=subprocess.PIPE, text=True, check=True)
     return [float(seconds) for seconds in json.loads(done.stdout)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -48,23 +48,6 @@ def opened(
         yield [(stack.enter_context(PartitionFile(store, one)), names) for one, names in wanted]
 
 
-def rows_by_file(files: Iterable[FileEntry], rows: NDArray[np.int64]) -> list[tuple[FileEntry, int, NDArray[np.int64]]]:
-    """Files with wanted genes: entry, store row of its first gene, places among `rows` of its genes.
-
-    Args:
-        files: of one cell type, in store order.
-        rows: (N,) store rows of the genes wanted, in any order.
-    """
-    found = []
-    first = 0
-    for entry in files:
-        places = np.flatnonzero((rows >= first) & (rows < first + entry.rows))
-        if len(places):
-            found.append((entry, first, places))
-        first += entry.rows
-    return found
-
-
 @dataclass(frozen=True)
 class Filling:
     """Arrays that are filled from a store.
@@ -97,7 +80,11 @@ class Filling:
             return
         # A thread decodes and copies whole row groups: that shares the work better than Arrow's threads, a column each.
         with ThreadPoolExecutor(n_threads) as pool:
-            done = [pool.submit(self._fill_pieces, waiting) for _ in range(n_threads)]
+            try:
+                done = [pool.submit(self._fill_pieces, waiting) for _ in range(n_threads)]
+                wait(done, return_when=FIRST_EXCEPTION)
+            finally:
+                waiting.clear()  # once a thread fails, or this one is interrupted, the others end with what they read
         for future in done:
             future.result()
 
@@ -105,7 +92,7 @@ class Filling:
         """Row groups with wanted genes, some at a time, with these genes' places in the answer and in the groups."""
         projection = self.projection
         most_rows = _READ_BYTES // (projection.window_bp * (4 * len(projection.signals) + projection.sequence) or 1)
-        for entry, first, order in rows_by_file(self.description.files_of(projection.cell_type), rows):
+        for entry, first, order in _rows_by_file(self.description.files_of(projection.cell_type), rows):
             with PartitionFile(self.store, entry) as file:
                 row_groups = list(file.row_groups())
             for groups in _some_at_a_time(row_groups, rows[order] - first, most_rows):
@@ -121,14 +108,10 @@ class Filling:
 
     def _fill_pieces(self, waiting: deque[_Piece]) -> None:
         """Fill one piece after the other until none waits; a file stays open from one to the next."""
-        try:
-            for entry, pieces in groupby(_taken(waiting), key=attrgetter("entry")):
-                with opened(self.store, self.description, entry, self.projection) as files:
-                    for piece in pieces:
-                        self._fill_piece(piece, files)
-        except BaseException:
-            waiting.clear()  # the answer is lost: other threads need not go on
-            raise
+        for entry, pieces in groupby(_taken(waiting), key=attrgetter("entry")):
+            with opened(self.store, self.description, entry, self.projection) as files:
+                for piece in pieces:
+                    self._fill_piece(piece, files)
 
     def _fill_piece(self, piece: _Piece, files: OpenFiles) -> None:
         """Read the row groups of a piece and copy their wanted rows to their places."""
@@ -164,6 +147,20 @@ class _Piece:
     row_groups: tuple[int, ...]
     places: NDArray[np.int64]
     inside: NDArray[np.int64]
+
+
+def _rows_by_file(
+    files: Iterable[FileEntry], rows: NDArray[np.int64]
+) -> list[tuple[FileEntry, int, NDArray[np.int64]]]:
+    """Files of a cell type with wanted genes: entry, store row of its first gene, places among `rows` of its genes."""
+    found = []
+    first = 0
+    for entry in files:
+        places = np.flatnonzero((rows >= first) & (rows < first + entry.rows))
+        if len(places):
+            found.append((entry, first, places))
+        first += entry.rows
+    return found
 
 
 def _taken(waiting: deque[_Piece]) -> Iterator[_Piece]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections import Counter
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +71,44 @@ def test_genes_in_any_order_by_any_number_of_threads(store: Store, n_threads: in
     np.testing.assert_array_equal(found.scalars, whole.scalars[order])
 
 
+class _SlowReads:
+    """Reads of row groups that take a while, the first of which is damaged, or interrupts the test's thread."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, damaged: bool) -> None:
+        caller, numbers = threading.get_ident(), count(1)
+        self.n_reads = 0
+        whole = fill.PartitionFile.read
+
+        def read(file: Any, *args: Any, **options: Any) -> Any:
+            self.n_reads = number = next(numbers)
+            if damaged and number == 1:
+                raise file._damaged(OSError("page checksum"))
+            if number == 1:
+                signal.pthread_kill(caller, signal.SIGINT)
+            time.sleep(0.05)
+            return whole(file, *args, **options)
+
+        monkeypatch.setattr(fill.PartitionFile, "read", read)
+
+
 @pytest.mark.parametrize("n_threads", [1, 2])
-def test_once_a_row_group_is_damaged_no_others_are_read(
+def test_once_a_row_group_is_damaged_no_others_are_begun(
     store: Store, monkeypatch: pytest.MonkeyPatch, n_threads: int
 ) -> None:
-    n_reads = 0
-
-    def damaged(self: Any, *_: Any, **__: Any) -> Any:
-        nonlocal n_reads
-        n_reads += 1
-        raise self._damaged(OSError("page checksum"))
-
-    monkeypatch.setattr(fill.PartitionFile, "read", damaged)
+    n_groups = len(store.row_groups(20, ["hic"], "K562").starts)
+    reads = _SlowReads(monkeypatch, damaged=True)
     with pytest.raises(StoreError, match="cannot be read"):
         store.load(20, ["hic"], "K562", n_threads=n_threads)
-    assert n_reads <= n_threads
+    assert reads.n_reads < n_groups
+
+
+def test_an_interrupt_ends_with_the_row_groups_that_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    n_groups = len(store.row_groups(20, ["hic"], "K562").starts)
+    reads = _SlowReads(monkeypatch, damaged=False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background command ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            store.load(20, ["hic"], "K562", n_threads=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert 0 < reads.n_reads < n_groups
