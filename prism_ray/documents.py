@@ -171,7 +171,9 @@ def faults_of(problem: ValidationError, model: type[BaseModel], where: Callable[
     """
     faults: dict[str, Fault] = {}
     for detail in problem.errors():
-        inner = tuple(part for part in detail["loc"] if not _is_union_tag(part))
+        unknown = detail["loc"][-1:] if detail["type"] == "extra_forbidden" else ()  # a name, whatever it looks like
+        above = detail["loc"][: len(detail["loc"]) - len(unknown)]
+        inner = (*(part for part in above if not _is_union_tag(part)), *unknown)
         if detail["type"] == "invalid_key":
             inner = inner[:-1]  # what should name the place is what is wrong
         fault = _fault(detail, inner, model, where(inner))

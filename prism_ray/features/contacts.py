@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from prism_ray.errors import did_you_mean
 from prism_ray.features.contact_pixels import ContactPixels, margin_weights
+from prism_ray.features.hdf5 import DAMAGE
 from prism_ray.features.source_parts import SignalSource
 from prism_ray.features.transforms import transformed
 from prism_ray.features.windows import Windows, group_spans, half_window, refuse
@@ -124,7 +125,7 @@ class ContactReader:
         try:
             opened = self._chromosome(chrom)
             contacts = opened.pixels.band(first_bin, last_bin, reach)[rows]
-        except (OSError, KeyError, ValueError) as error:
+        except DAMAGE as error:
             where = f"{self.path}: {chrom}:{first_bin * self.bin_size_bp}-{last_bin * self.bin_size_bp}"
             refuse(where, f"cannot be read ({error})", "the file is damaged; restore it")
         masked = np.zeros(last_bin - first_bin, dtype=np.bool_)
@@ -229,7 +230,7 @@ def _open_map(path: Path, source: SignalSource) -> Any:
         refuse(str(path), "no such file", "give a .cool or .mcool file")
     try:
         groups = cooler.fileops.list_coolers(str(path))
-    except (OSError, KeyError) as error:
+    except DAMAGE as error:
         refuse(str(path), f"is not a cooler file, or is cut short ({error})", "give a .cool or .mcool file")
     if not groups:
         refuse(str(path), "holds no contact map", "give a .cool or .mcool file")
@@ -246,7 +247,7 @@ def _open_map(path: Path, source: SignalSource) -> Any:
         opened = cooler.Cooler(f"{path}::{group}")
         columns = set(map(str, opened.bins().columns))
         width = opened.binsize
-    except (OSError, KeyError, ValueError) as error:
+    except DAMAGE as error:
         refuse(str(path), f"cannot be opened ({error})", "fetch the file again")
     _require_resolution(path, source, width)
     _require_weights(path, source, columns)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prism_ray.errors import did_you_mean
+from prism_ray.features.hdf5 import DAMAGE
 from prism_ray.features.source_parts import CHROM_PLACE
 from prism_ray.features.transforms import transformed
 from prism_ray.features.windows import Windows, half_window, refuse
@@ -102,7 +103,7 @@ class GeneWindowReader:
             )
         try:
             values: NDArray[np.float64] = data[middle - half : middle + half].astype(np.float64)
-        except OSError as error:
+        except DAMAGE as error:
             refuse(where, f"cannot be read ({error})", "the file is damaged; restore it")
         return values
 
@@ -158,7 +159,7 @@ def _tss_of(file: Any, chrom: str) -> NDArray[np.int64]:
     start = f"{chrom}_"
     try:
         names = [name.removeprefix(start) for name in file if name.startswith(start)]
-    except (OSError, RuntimeError) as error:
+    except DAMAGE as error:
         refuse(file.filename, f"cannot be listed ({error})", "the file is damaged; restore it")
     tss = [int(name) for name in names if name.isdecimal()]
     if not tss:

@@ -154,9 +154,10 @@ def _open_bigwig(path: Path) -> Any:
         refuse(str(path), "is cut short: its last four bytes are not those of a bigWig", "fetch the file again")
     try:
         file = pyBigWig.open(str(path))
+        chroms = file.chroms()
     except RuntimeError as error:
         refuse(str(path), f"cannot be opened as a bigWig ({error})", "fetch the file again")
-    if not file.chroms():
+    if not chroms:
         file.close()
         refuse(str(path), "holds no chromosome", "give a bigWig with values")
     return file

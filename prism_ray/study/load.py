@@ -173,7 +173,7 @@ def _name(stem: str, is_scaled: bool, overrides: Mapping[str, Any]) -> str:
     name = f"{stem}-smoke" if is_scaled else stem
     if not overrides:
         return name
-    text = json.dumps(overrides, sort_keys=True)
+    text = json.dumps(overrides, sort_keys=True, default=str)  # a date, say, is no setting: its study is refused
     return f"{name}-set-{hashlib.sha256(text.encode()).hexdigest()[:_OVERRIDE_DIGITS]}"
 
 

@@ -55,7 +55,7 @@ class DimensionEntry(StrictModel):
 
     @model_validator(mode="after")
     def _one_domain(self) -> DimensionEntry:
-        given = [name for name in DOMAIN_NAMES if name in self.model_fields_set]
+        given = [name for name in DOMAIN_NAMES if getattr(self, name) is not None]
         if len(given) != 1:
             listed = ", ".join(given) or "none"
             raise ValueError(f"gives {len(given)} domains ({listed}); use exactly one of {', '.join(DOMAIN_NAMES)}")
@@ -70,7 +70,7 @@ class DimensionEntry(StrictModel):
         Raises:
             ConfigError: it allows nothing.
         """
-        return domain_from_json(self.model_dump(include=set(DOMAIN_NAMES), exclude_unset=True))
+        return domain_from_json(self.model_dump(include=set(DOMAIN_NAMES), exclude_none=True))
 
 
 Space = dict[str, DimensionEntry]

@@ -211,6 +211,26 @@ def make_truncated(path: Path) -> Path:
     return path
 
 
+def make_damaged_names(path: Path) -> Path:
+    """HDF5 keeps the names of a group in heaps, each behind its mark; the place of the first free byte is lost."""
+    content = bytearray(write_map(path).read_bytes())
+    start = content.index(b"HEAP") + 16
+    content[start : start + 8] = b"\x01" * 8
+    path.write_bytes(bytes(content))
+    return path
+
+
+def make_damaged_groups(path: Path) -> Path:
+    """What HDF5 notes of each group."""
+    write_map(path)
+    with h5py.File(path) as file:
+        start = h5py.h5o.get_info(file["chroms"].id).addr
+    content = bytearray(path.read_bytes())
+    content[start : start + 16] = b"\0" * 16
+    path.write_bytes(bytes(content))
+    return path
+
+
 def make_unbalanced(path: Path) -> Path:
     return write_map(path, balanced=False)
 
@@ -227,6 +247,8 @@ def make_bins_of_several_sizes(path: Path) -> Path:
         (lambda path: path, {}, "no such file; give a .cool or .mcool file"),
         (make_text, {}, "is not a cooler file, or is cut short"),
         (make_truncated, {}, "is not a cooler file, or is cut short"),
+        (make_damaged_names, {}, "is not a cooler file, or is cut short"),
+        (make_damaged_groups, {}, "is not a cooler file, or is cut short"),
         (make_mcool, {}, "holds several resolutions and none is asked for; set resolution to one of 1000"),
         (make_mcool, {"resolution": 5000}, "has no resolution 5000; set resolution to one of 1000"),
         (write_map, {"resolution": 5000}, "has no resolution 5000; set resolution to 1000, or leave it out"),

@@ -180,6 +180,14 @@ def spoil_header(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:4] + b"\xff" * 20 + path.read_bytes()[-4:])
 
 
+def spoil_names(path: Path) -> None:
+    """The names of chromosomes, which lie behind the headers of their tree (32 bytes) and of its leaf (4)."""
+    content = bytearray(path.read_bytes())
+    start = int.from_bytes(content[8:16], "little") + 36
+    content[start : start + 2] = b"\xff\xff"
+    path.write_bytes(bytes(content))
+
+
 def spoil_missing(path: Path) -> None:
     path.unlink()
 
@@ -192,6 +200,7 @@ def spoil_missing(path: Path) -> None:
         (spoil_empty, "is not a bigWig"),
         (spoil_bigbed, "is a bigBed, not a bigWig"),
         (spoil_header, "cannot be opened as a bigWig"),
+        (spoil_names, "cannot be opened as a bigWig"),
         (spoil_missing, "cannot be read (No such file or directory)"),
     ],
 )

@@ -38,6 +38,7 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
     ],
     "{int_range: [0, 8]}": [
         ("{}", "search.space.model.n_states: gives 0 domains"),
+        ("{choice: null}", "search.space.model.n_states: gives 0 domains"),
     ],
     "model.n_states: {int_range: [0, 8]}": [
         ("model.n_stats: {int_range: [0, 8]}", "'model.n_stats' is not a setting"),

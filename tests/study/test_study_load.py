@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,7 @@ def test_a_space_whose_only_domain_is_faulty_is_said_as_such(write: Callable[...
         ({"model.n_state": 3}, "overrides.model.n_state: .*Did you mean 'model.n_states'"),
         ({"training.n_steps": "many"}, "overrides.training.n_steps: 'many'"),
         ({"seed": 4}, "overrides.seed: seed is set for every trial"),
+        ({"training.n_steps": date(2026, 1, 2)}, r"overrides.training.n_steps: .*2026.*valid integer"),
     ],
 )
 def test_faulty_overrides(write: Callable[..., Path], overrides: dict[str, Any], message: str) -> None:

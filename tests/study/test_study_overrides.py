@@ -71,6 +71,7 @@ def test_all_faults_of_flags_and_file_are_said_together(tmp_path: Path) -> None:
     path = tmp_path / "asked.yaml"
     path.write_text(changed(ABLATION, ("claim: two", "clame: two")))
     given = ["x", "=1", "loss.alpha=[1", "model.d_modle=8", "model.n_states=3", "seed=1", "model.d_model=1.5"]
+    given += ["training.n_steps=2026-01-02"]
     given += ["loss.beta=1.0", "loss.beta=2.0"]
     with pytest.raises(ConfigError) as refused:
         load_overridden(str(path), given)
@@ -84,11 +85,12 @@ def test_all_faults_of_flags_and_file_are_said_together(tmp_path: Path) -> None:
         "--set model.n_states: is what the study asked varies",
         "--set seed: seed is set for every trial",
         "--set model.d_model: 1.5: input should be a valid integer",
+        "--set training.n_steps: ",
         "asked.yaml:2: clame: is not a known field",
     ):
         assert len([line for line in said if part in line]) == 1, part
     # And claim, which is missing now; nothing else follows from these.
-    assert len(said) == 10
+    assert len(said) == 11
 
 
 def test_what_a_search_varies_cannot_be_replaced(tmp_path: Path) -> None:
