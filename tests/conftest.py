@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +11,10 @@ import psutil
 import pytest
 from hypothesis import settings
 
-# A look for cyclic garbage goes through all that is loaded here: a twentieth of the time of tests in this process.
-gc.set_threshold(20_000, 20, 20)
+STARTUP = Path(__file__).resolve().parent / "startup"
+"""Folder of what this process, and each that is started from it, does first."""
+runpy.run_path(str(STARTUP / "sitecustomize.py"))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(STARTUP), os.environ.get("PYTHONPATH"))))
 
 # A first example may load a library, and other tests compute beside it: no example fails by its time.
 settings.register_profile("untimed", deadline=None)
