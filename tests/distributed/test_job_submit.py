@@ -292,6 +292,8 @@ def test_stop_ends_these_two_with_their_jobs_and_nobody_else(cluster: LocalClust
 
         stopped = cluster.script("stop")
         assert (stopped.returncode, stopped.stdout) == (0, "ray: stopped\nmlflow: stopped\n")
+        # Nobody waits for the job to end by itself, which Ray does for half a minute.
+        assert "Draining" not in (cluster.state / "ray.log").read_text()
         wait_until(lambda: not any(map(is_live, ours)), "all of the cluster's processes are gone")
         assert not any(live_members(group) for group in groups)
         assert stranger.poll() is None
