@@ -45,6 +45,8 @@ launch() {
   shift
   setsid "$@" >"$STATE/$name.log" 2>&1 </dev/null &
   echo "$! $(started_at $!)" >"$STATE/$name.pid"
+  # On a busy machine its group may not be there yet, and a server without one counts as ended.
+  until kill -0 -- "-$!" 2>/dev/null || ! kill -0 "$!" 2>/dev/null; do sleep 0.05; done
 }
 
 free_port() { "$BIN/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
