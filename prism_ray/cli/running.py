@@ -9,6 +9,7 @@ from prism_ray.cli.launching import say_study
 
 if TYPE_CHECKING:
     from prism_ray.distributed.launch_settings import StudySettings
+    from prism_ray.distributed.time_left import TimeLeft
     from prism_ray.study.spec import Study
 
 
@@ -22,7 +23,7 @@ def launch(study: Study, settings: StudySettings) -> int:
         metric=study.objective.metric,
         direction=study.objective.direction,
         report_metric=study.report_metric,
-        left_s=lambda: time_left(settings.storage, study.name),
+        left=lambda: time_left(settings.storage, study.name),
     )
     with StudyProgress(shown) as progress:
         outcome = run_study(study, settings, progress)
@@ -51,13 +52,13 @@ def launch(study: Study, settings: StudySettings) -> int:
     return outcome.exit_code
 
 
-def time_left(storage: Path, study: str) -> float | None:
-    """Seconds that the last launch of a study still takes, as `status` says it; None where that is not known."""
+def time_left(storage: Path, study: str) -> TimeLeft | None:
+    """How long the last launch of a study still takes, as `status` says it; None where that is not known."""
     from prism_ray.distributed.study_status import study_status
     from prism_ray.errors import InputError
 
     try:
-        return study_status(storage, study).left_s
+        return study_status(storage, study).left
     except InputError:
         return None  # a share that is away for a moment ends no launch, which says so itself where it needs it
 

@@ -190,7 +190,7 @@ class Store:
         sequence: bool = True,
         scalars: Literal["all"] | Sequence[str] = "all",
     ) -> int:
-        """Compressed bytes of the columns and row groups that `load` of the same reads.
+        """Compressed bytes of the columns and row groups that `load` of the same reads, once genes are named.
 
         Raises:
             ConfigError, StoreError: as `load`.
@@ -199,6 +199,20 @@ class Store:
         self._check(projection, genes, str(self.path)).raise_if_any(ConfigError)
         groups = self._row_groups(projection)
         return int(groups.n_bytes.sum()) if genes is None else groups.bytes_of(self._rows_asked(cell_type, genes))
+
+    def naming_bytes(self, cell_type: str) -> int:
+        """Compressed bytes of the columns that name the genes of a cell type: read once by each opened store.
+
+        Raises:
+            ConfigError: the store has no such cell type.
+            StoreError: a file is damaged.
+        """
+        self._check(self._identifiers(cell_type), None, str(self.path)).raise_if_any(ConfigError)
+        total = 0
+        for entry in self.description.files_of(cell_type):
+            with PartitionFile(self.path, entry) as file:
+                total += file.compressed_bytes([number for number, _, _ in file.row_groups()], IDENTIFIERS)
+        return total
 
     def row_groups(
         self,

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from prism_ray.cli.progress import Shown, StudyProgress
+from prism_ray.distributed.time_left import TimeLeft
 
 SHOWN = Shown(metric="val/mse", direction="minimize", report_metric="test/mse")
 
@@ -66,14 +67,14 @@ def test_the_time_left_is_looked_up_now_and_then(
     monkeypatch.setattr("prism_ray.cli.progress.time.monotonic", lambda: now[0])
     looks = []
 
-    def left_s() -> float | None:
+    def left() -> TimeLeft | None:
         looks.append(now[0])
         now[0] += 2.0  # of a study of many trials
-        return None if len(looks) == 1 else 330.0
+        return None if len(looks) == 1 else TimeLeft(330.0, "wall_hours" if len(looks) > 2 else "")
 
-    with StudyProgress(Shown("val/mse", "minimize", "test/mse", left_s=left_s)) as progress:
-        progress.begin(5, 0)
-        for pause in (0.0, 30.0, 15.0, 100.0, 100.0):
+    with StudyProgress(Shown("val/mse", "minimize", "test/mse", left=left)) as progress:
+        progress.begin(6, 0)
+        for pause in (0.0, 30.0, 15.0, 30.0, 100.0, 100.0):
             now[0] += pause
             progress.finished("a", {"val/mse": 0.5})
     lines = [line.strip() for line in capsys.readouterr().err.splitlines() if " done, " in line]
@@ -83,8 +84,9 @@ def test_the_time_left_is_looked_up_now_and_then(
         # A look that took two seconds is not made again for 40.
         f"2 done, {best}",
         f"3 done, {best}, about 5 min 30 s left",
-        f"4 done, {best}, about 5 min 30 s left",
-        f"5 done, {best}",
+        f"4 done, {best}, about 5 min left",
+        f"5 done, {best}, about 5 min 30 s left, when budget.wall_hours ends the launch",
+        f"6 done, {best}",
     ]
     assert len(looks) == 3
 
