@@ -77,7 +77,7 @@ class StudyProgress:
     def begin(self, n_trials: int, n_found: int) -> None:
         """Show how much there is to do."""
         self._n_trials, self._n_done, self._n_failed = n_trials, n_found, 0
-        kept = f", {n_found} of them finished before" if n_found else ""
+        kept = f", {n_found} of them ended before" if n_found else ""
         self._console.print(f"{n_trials} trials{kept}")
         if self._task is not None:
             self._bar.remove_task(self._task)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from prism_ray.cli.launching import say_study
 
 if TYPE_CHECKING:
+    from prism_ray.distributed.launch import StudyOutcome
     from prism_ray.distributed.launch_settings import StudySettings
     from prism_ray.distributed.time_left import TimeLeft
     from prism_ray.study.spec import Study
@@ -27,9 +28,7 @@ def launch(study: Study, settings: StudySettings) -> int:
     )
     with StudyProgress(shown) as progress:
         outcome = run_study(study, settings, progress)
-    print(f"{outcome.n_finished} of {outcome.n_trials} trials are finished ({outcome.n_found} before this launch)")
-    if outcome.n_pruned:
-        print(f"{outcome.n_pruned} more were stopped by the search, as worse than others")
+    print("\n".join(outcome_lines(outcome)))
     for label, reason in outcome.failures.items():
         print(f"FAILED {label}: {reason}")
     if outcome.repeating:
@@ -50,6 +49,15 @@ def launch(study: Study, settings: StudySettings) -> int:
         print(f"report    {report.html}")
     print(f"compare   {ui_line(study.name, settings.tracking_uri)}")
     return outcome.exit_code
+
+
+def outcome_lines(outcome: StudyOutcome) -> list[str]:
+    """How many trials are finished, and how many their search has stopped."""
+    finished, before = f"{outcome.n_finished} of {outcome.n_trials} trials are finished", "before this launch"
+    if not outcome.n_pruned:
+        return [f"{finished} ({outcome.n_found} {before})"]
+    pruned = f"{outcome.n_pruned} more were stopped by the search, as worse than others"
+    return [finished, f"{pruned} ({outcome.n_found} of both {before})"]
 
 
 def time_left(storage: Path, study: str) -> TimeLeft | None:

@@ -65,7 +65,7 @@ class StudyOutcome:
     Attributes:
         study: its name.
         n_trials: trials that the study has; of a search that was stopped, those that it may have.
-        n_found: of them finished before this launch.
+        n_found: of them finished before this launch, or stopped by their search.
         n_finished: of them finished now, those found included.
         n_pruned: of them stopped by their search, which is an outcome as well.
         failures: reason by label of each trial that failed.

@@ -73,7 +73,7 @@ class LaunchNote:
         address: Ray cluster, as asked.
         search_database: searcher's database, without credentials; None for a journal in the study's folder.
         n_trials: trials of the study; for a search those that it will have, its finalists included.
-        n_found: of them finished before this launch.
+        n_found: of them finished before this launch, or stopped by their search.
         trials: those known when the launch began, in the order in which they are handed out.
         n_finalists: of `n_trials`, those of a search's finalists and the baseline beside them: at most, until the
             proposals have ended.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 
 from prism_ray.cli.progress import Shown, StudyProgress
+from prism_ray.cli.running import outcome_lines
+from prism_ray.distributed.launch import StudyOutcome
 from prism_ray.distributed.time_left import TimeLeft
 
 SHOWN = Shown(metric="val/mse", direction="minimize", report_metric="test/mse")
@@ -33,7 +36,7 @@ def test_a_log_has_plain_lines_on_stderr(capsys: pytest.CaptureFixture[str], mon
     said = capsys.readouterr()
     assert said.out == ""
     assert re.sub(r"(in|after) \d+ s:", r"\1 0 s:", said.err).splitlines() == [
-        "6 trials, 2 of them finished before",
+        "6 trials, 2 of them ended before",
         "         n0 seed 2 fold_1 started",
         "         n[2] seed 2 fold_1 started",
         "[  3/6] n0 seed 2 fold_1 finished in 0 s: val/mse nan, test/mse 0.1000",
@@ -120,3 +123,12 @@ def test_a_terminal_has_a_bar_with_the_best_value(monkeypatch: pytest.MonkeyPatc
     assert "best val/mse nan" not in said
     assert "6/6" in said
     assert "started" not in said
+
+
+def test_the_summary_counts_pruned_trials_among_those_that_ended_before() -> None:
+    outcome = StudyOutcome("s", 14, 10, 8, {}, (), None, "", "", n_pruned=6)
+    assert outcome_lines(outcome) == [
+        "8 of 14 trials are finished",
+        "6 more were stopped by the search, as worse than others (10 of both before this launch)",
+    ]
+    assert outcome_lines(replace(outcome, n_pruned=0)) == ["8 of 14 trials are finished (10 before this launch)"]
