@@ -21,9 +21,11 @@ from prism_ray.store.fill import Filling, opened
 from prism_ray.store.place import StorePlace, place_of
 from prism_ray.store.projection import Projection, check_genes, check_projection
 from prism_ray.store.row_groups import RowGroups
-from prism_ray.store.schema import FileEntry, StoreDescription, read_description
+from prism_ray.store.schema import StoreDescription, read_description
 
-IDENTIFIERS = ("gene_id", "gene_name", "tss", "strand", "label")
+CHROM = "chrom"
+"""Said by a partition's name, not by a column of its file."""
+GENE_COLUMNS = ("gene_id", "gene_name", CHROM, "tss", "strand", "label")
 
 
 def open_store(path: str | StorePlace) -> Store:
@@ -53,7 +55,7 @@ class Store:
         self.path = path
         self.description = description
         self.digest = description.digest()
-        self._genes: dict[str, pd.DataFrame] = {}
+        self._identifiers: dict[str, dict[str, NDArray[Any]]] = {}
         self._row_of: dict[str, dict[str, int]] = {}
 
     @property
@@ -72,7 +74,7 @@ class Store:
         Raises:
             ConfigError: the store has no such cell type.
         """
-        self._check(self._identifiers(cell_type), None, str(self.path)).raise_if_any(ConfigError)
+        self._check(self._no_features(cell_type), None, str(self.path)).raise_if_any(ConfigError)
         return tuple(self.description.cell_types[cell_type].sources)
 
     @property
@@ -105,25 +107,30 @@ class Store:
             ConfigError: the store has no such cell type.
             StoreError: a file is damaged.
         """
-        self._check(self._identifiers(cell_type), None, str(self.path)).raise_if_any(ConfigError)
-        return self._gene_table(cell_type).copy()
+        self._check(self._no_features(cell_type), None, str(self.path)).raise_if_any(ConfigError)
+        return pd.DataFrame(self._identified(cell_type, GENE_COLUMNS))
 
-    def _identifiers(self, cell_type: str) -> Projection:
+    def _no_features(self, cell_type: str) -> Projection:
         return Projection(cell_type, self.window_bp, (), sequence=False, scalars=())
 
-    def _gene_table(self, cell_type: str) -> pd.DataFrame:
-        if cell_type not in self._genes:
-            parts = [self._genes_of_file(entry) for entry in self.description.files_of(cell_type)]
-            self._genes[cell_type] = pd.concat(parts, ignore_index=True)
-        return self._genes[cell_type]
+    def _identified(self, cell_type: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Columns that say what the genes of a cell type are, (N,) in store order; each is read once."""
+        known = self._identifiers.setdefault(cell_type, {})
+        missing = [name for name in names if name not in known]
+        if missing:
+            known |= self._read_identifiers(cell_type, missing)
+        return {name: known[name] for name in names}
 
-    def _genes_of_file(self, entry: FileEntry) -> pd.DataFrame:
-        with PartitionFile(self.path, entry) as file:
-            table = file.read([number for number, _, _ in file.row_groups()], IDENTIFIERS)
-        columns: dict[str, Any] = {name: table[name].to_numpy() for name in ("gene_id", "gene_name")}
-        columns["chrom"] = entry.chrom
-        columns |= {name: table[name].to_numpy() for name in ("tss", "strand", "label")}
-        return pd.DataFrame(columns)
+    def _read_identifiers(self, cell_type: str, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        entries = self.description.files_of(cell_type)
+        stored = [name for name in names if name != CHROM]
+        tables = []
+        for entry in entries if stored else ():
+            with PartitionFile(self.path, entry) as file:
+                tables.append(file.read([number for number, _, _ in file.row_groups()], stored))
+        columns = {name: np.concatenate([table[name].to_numpy() for table in tables]) for name in stored}
+        chroms = np.array([entry.chrom for entry in entries], dtype=np.object_)
+        return columns | {CHROM: np.repeat(chroms, [entry.rows for entry in entries])}
 
     def load(
         self,
@@ -156,9 +163,8 @@ class Store:
         """
         projection = _projection(window_bp, signals, cell_type, sequence, scalars)
         self._check(projection, genes, str(self.path)).raise_if_any(ConfigError)
-        table = self._gene_table(cell_type)
         rows = self._rows_asked(cell_type, genes)
-        arrays = self._allocated(projection, table.iloc[rows], spare)
+        arrays = self._allocated(projection, rows, spare)
         Filling(self.path, self.description, projection, arrays).run(rows, n_threads or pa.cpu_count())
         return arrays
 
@@ -263,20 +269,21 @@ class Store:
     def _rows_by_gene(self, cell_type: str) -> dict[str, int]:
         """Store row of each gene of a cell type, by its id."""
         if cell_type not in self._row_of:
-            ids = self._gene_table(cell_type)["gene_id"]
+            ids = self._identified(cell_type, ("gene_id",))["gene_id"]
             self._row_of[cell_type] = dict(zip(ids, range(len(ids)), strict=True))
         return self._row_of[cell_type]
 
     def _rows_asked(self, cell_type: str, genes: Sequence[str] | None) -> NDArray[np.int64]:
         """Store rows of the genes asked for, in their order."""
         if genes is None:
-            return np.arange(len(self._gene_table(cell_type)), dtype=np.int64)
+            return np.arange(sum(entry.rows for entry in self.description.files_of(cell_type)), dtype=np.int64)
         row_of = self._rows_by_gene(cell_type)
         return np.array([row_of[gene] for gene in genes], dtype=np.int64)
 
-    def _allocated(self, projection: Projection, genes: pd.DataFrame, spare: GeneArrays | None) -> GeneArrays:
-        """Arrays of the shapes asked for; `Filling` writes every row of the inputs."""
-        n, length = len(genes), projection.window_bp
+    def _allocated(self, projection: Projection, rows: NDArray[np.int64], spare: GeneArrays | None) -> GeneArrays:
+        """Arrays of the genes in some store rows, of the shapes asked for; `Filling` writes every row of the inputs."""
+        genes = self._identified(projection.cell_type, ("gene_id", CHROM, "label"))
+        n, length = len(rows), projection.window_bp
         scalar_names = projection.scalar_names(self.description)
         sequence = None
         if projection.sequence:
@@ -284,12 +291,12 @@ class Store:
         signals_shape = (n, length, len(projection.signals))
         signals = _room(None if spare is None else spare.signals, signals_shape, np.dtype(np.float32))
         return GeneArrays(
-            gene_id=genes["gene_id"].to_numpy().astype(np.str_),
-            chrom=genes["chrom"].to_numpy().astype(np.str_),
+            gene_id=genes["gene_id"][rows].astype(np.str_),
+            chrom=genes[CHROM][rows].astype(np.str_),
             sequence=sequence,
             signals=signals,
             scalars=np.empty((n, len(scalar_names)), np.float32),
-            label=genes["label"].to_numpy(dtype=np.float32, copy=True),
+            label=genes["label"][rows].astype(np.float32, copy=False),
             signal_names=projection.signals,
             scalar_names=scalar_names,
             window_bp=length,

@@ -36,7 +36,6 @@ from prism_ray.distributed.train import train_on_workers
 from prism_ray.distributed.trial import TrialTask
 from prism_ray.features.simulate import SimulationConfig, simulate
 from prism_ray.store import GeneArrays
-from prism_ray.store.read import IDENTIFIERS
 from prism_ray.training.checkpoint import load_state
 from prism_ray.training.loop import train
 from prism_ray.training.reporter import Placement
@@ -111,7 +110,7 @@ def planned_bytes(store: Path, plan: StreamPlan) -> dict[str, int]:
         for group in range(file.num_row_groups)
         for number in range(file.num_columns)
     ]
-    names = sum(column.total_compressed_size for column in columns if column.path_in_schema in IDENTIFIERS)
+    names = sum(column.total_compressed_size for column in columns if column.path_in_schema in ("gene_id", "label"))
     gene_ids = opened.genes(data.cell_type)["gene_id"].to_numpy()
     windows = [
         np.concatenate(list(plan.pieces(window))) for task in plan.tasks(3) for window in plan.order.windows(task)
