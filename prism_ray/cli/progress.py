@@ -167,7 +167,7 @@ class StudyProgress:
         if self._left is None:
             return ""
         since_s = time.monotonic() - self._looked
-        return left_text(self._left._replace(seconds=self._left.seconds - since_s))
+        return left_text(self._left._replace(seconds=self._left.seconds - since_s), " left")
 
 
 class _LeftColumn(ProgressColumn):

@@ -23,7 +23,7 @@ def duration_text(seconds: float) -> str:
     return " ".join(part for part in parts if part) or "0 s"
 
 
-def left_text(left: TimeLeft) -> str:
-    """How long a launch still takes, and what ends it where that is not its last trial."""
+def left_text(left: TimeLeft, word: str = "") -> str:
+    """How long a launch still takes, with `word` after the time, and what ends it where that is not its last trial."""
     cap = f", when budget.{left.cap} ends the launch" if left.cap else ""
-    return f"about {duration_text(left.seconds)} left{cap}"
+    return f"about {duration_text(left.seconds)}{word}{cap}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from prism_ray.distributed.ingest import read_projection
 from prism_ray.distributed.launch_note import TrialNote, write_launch
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.plan import plan_study, study_costs
+from prism_ray.distributed.plan_costs import PlanCosts
 from prism_ray.distributed.plan_facts import PlanSettings
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.room import Room
@@ -327,6 +329,23 @@ def test_a_plan_says_the_disk_that_its_launch_asks_for(text: str, inside: bool, 
     with pytest.raises(AskedRoom):
         list(check_study(study, CheckSettings(launch, measure=recorded_step)))
     assert backend.asked == [planned, planned]
+
+
+def test_a_launch_looks_up_once_what_its_trials_cost(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def counted(*args: Any) -> PlanCosts:
+        made.append(PlanCosts(*args))
+        return made[-1]
+
+    monkeypatch.setattr("prism_ray.distributed.plan.PlanCosts", counted)
+    (tmp_path / "results").mkdir()
+    launch = replace(check_settings(tmp_path).launch, backend=AsksForRoom(), tracking_uri=fresh_store(tmp_path))
+    with pytest.raises(AskedRoom):
+        run_study(study, launch, Silent())
+    assert len(made) == 1
 
 
 def test_a_plan_of_what_is_finished_needs_no_disk(study: Study, tmp_path: Path) -> None:

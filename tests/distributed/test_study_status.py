@@ -190,10 +190,10 @@ def test_the_time_left_is_by_what_this_launch_did_and_by_how_many_run_at_once(tm
 @pytest.mark.parametrize(
     ("caps", "said"),
     [
-        ({"ends_by": NOW + 45.0}, "about 45 s left, when budget.wall_hours ends the launch"),
+        ({"ends_by": NOW + 45.0}, "about 45 s, when budget.wall_hours ends the launch"),
         # Half a GPU for 100 s of one that has ended and 80 s of one that runs, by its last note: 20 s are left.
-        ({"gpu_hours": 100 / 3600}, "about 20 s left, when budget.gpu_hours ends the launch"),
-        ({"ends_by": NOW + 1e6, "gpu_hours": 100.0}, "about 1 min 40 s left"),
+        ({"gpu_hours": 100 / 3600}, "about 20 s, when budget.gpu_hours ends the launch"),
+        ({"ends_by": NOW + 1e6, "gpu_hours": 100.0}, "about 1 min 40 s"),
     ],
 )
 def test_the_time_left_knows_the_budget(
