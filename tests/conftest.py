@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import os
+import runpy
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,16 @@ import psutil
 import pytest
 from hypothesis import settings
 
-# A look for cyclic garbage goes through all that is loaded here: a twentieth of the time of tests in this process.
-gc.set_threshold(20_000, 20, 20)
+STARTUP = Path(__file__).resolve().parent / "startup"
+"""Folder of what this process, and each that is started from it, does first."""
+runpy.run_path(str(STARTUP / "sitecustomize.py"))
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(STARTUP), os.environ.get("PYTHONPATH"))))
+
+# What a test wrote need not survive a power failure: in memory no database and no journal waits for the disk.
+_SHARED_MEMORY, _ROOM = Path("/dev/shm"), 8 << 30
+if _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free > _ROOM:
+    if not os.statvfs(_SHARED_MEMORY).f_flag & os.ST_NOEXEC:  # tests write commands, too
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_SHARED_MEMORY))
 
 # A first example may load a library, and other tests compute beside it: no example fails by its time.
 settings.register_profile("untimed", deadline=None)
@@ -25,6 +34,8 @@ os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray's workers give way to everything else, also to what another test process computes meanwhile, and hardly run then.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# The agent of each node looks at all processes this often, for a dashboard that nobody reads (in place of 5 s).
+os.environ.setdefault("REPORTER_UPDATE_INTERVAL_MS", "60000")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
 
 pytest_plugins = ["tests.postgres", "tests.tracking_door"]

@@ -6,7 +6,9 @@ import pickle
 import sqlite3
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,25 @@ def test_prepare_makes_a_store_and_may_be_repeated(tmp_path: Path) -> None:
     prepare(uri)
     prepare(uri)
     assert (tmp_path / "new" / "workspace" / "mlflow.db").exists()
+
+
+def test_a_store_whose_making_was_cut_off_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = default_tracking_uri(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("mlflow.store.db.utils._upgrade_db", raising(OSError("the disk is gone")))
+        with pytest.raises(TrackingError, match="the disk is gone"):
+            prepare(uri)
+    assert not (tmp_path / "mlflow.db").exists()
+    prepare(uri)
+    assert connect(uri).search_experiments()
+    assert [path.name for path in tmp_path.glob(".mlflow.db.*")] == [".mlflow.db.lock"]
+
+
+def raising(problem: Exception) -> Callable[[object], None]:
+    def call(_: object) -> None:
+        raise problem
+
+    return call
 
 
 def test_a_study_opened_again_is_the_same_run(tracker: MlflowTracker, client: MlflowClient, tmp_path: Path) -> None:
@@ -319,7 +340,9 @@ def test_a_locked_database_is_tried_again_a_bounded_number_of_times(monkeypatch:
     assert len(calls) == 5
 
 
-def _write_trial(uri: str, parent: str, seed: int) -> None:
+def _write_trial(uri: str, parent: str, seed: int, new: str, together: Barrier) -> None:
+    together.wait(60)
+    prepare(new)
     log = MlflowTracker(uri).open_trial(parent, trial_header("n0", seed))
     for step in range(20):
         log.log({"val/mse": seed + step / 100, "train/loss": 1.0}, step)
@@ -327,15 +350,18 @@ def _write_trial(uri: str, parent: str, seed: int) -> None:
 
 
 def test_several_processes_write_to_one_file(uri: str, tracker: MlflowTracker, tmp_path: Path) -> None:
+    """And make another one at the same time, which neither of them finds half made."""
     parent = tracker.open_study(STUDY, {})
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write_trial, args=(uri, parent, seed)) for seed in (2, 22)]
+    new, together = default_tracking_uri(tmp_path / "new"), context.Barrier(2)
+    writers = [context.Process(target=_write_trial, args=(uri, parent, seed, new, together)) for seed in (2, 22)]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join(60)
         assert writer.exitcode == 0
         writer.close()
+    assert connect(new).search_experiments()
     trials = fetch_trials(uri, STUDY.name)
     assert sorted(trials["seed"]) == [2, 22]
     assert set(trials["status"]) == {"FINISHED"}

@@ -24,6 +24,7 @@ BIN=${BIN:-$(dirname "$(command -v ray || echo .venv/bin/ray)")}   # folder of t
 export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
 export RAY_TRAIN_ENABLE_PREEMPTION_WATCHER=0   # asks a cloud's metadata service, which is not here
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false   # GenAI jobs: seven more processes that nothing here uses
+export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0   # jobs end with the head; it would wait for them to move elsewhere
 unset RAY_ADDRESS   # of another cluster
 
 die() { echo "cluster.sh: $*" >&2; exit 2; }
@@ -44,6 +45,8 @@ launch() {
   shift
   setsid "$@" >"$STATE/$name.log" 2>&1 </dev/null &
   echo "$! $(started_at $!)" >"$STATE/$name.pid"
+  # On a busy machine its group may not be there yet, and a server without one counts as ended.
+  until kill -0 -- "-$!" 2>/dev/null || ! kill -0 "$!" 2>/dev/null; do sleep 0.05; done
 }
 
 free_port() { "$BIN/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
@@ -80,12 +83,11 @@ PY
 ray_ready() { [ -f "$RAY_FOLDER/ray_current_cluster" ]; }
 
 wait_for() {
-  local name=$1 waited=0
+  local name=$1 end=$((SECONDS + READY_TIMEOUT_S))
   until "${name}_ready"; do
     alive "$name" || { tail -n 20 "$STATE/$name.log" >&2; die "$name ended at its start; see $STATE/$name.log"; }
-    [ "$waited" -lt "$READY_TIMEOUT_S" ] || die "$name did not answer within $READY_TIMEOUT_S s; see $STATE/$name.log"
-    sleep 1
-    waited=$((waited + 1))
+    [ "$SECONDS" -lt "$end" ] || die "$name did not answer within $READY_TIMEOUT_S s; see $STATE/$name.log"
+    sleep 0.5
   done
 }
 
@@ -147,7 +149,7 @@ any_alive() {
 }
 
 stop_one() {
-  local name=$1 waited=0 leader groups
+  local name=$1 end=$((SECONDS + STOP_TIMEOUT_S)) leader groups
   if ! alive "$name"; then
     rm -f "$STATE/$name.pid"
     echo "$name: not running"
@@ -156,10 +158,7 @@ stop_one() {
   read -r leader _ <"$STATE/$name.pid"
   mapfile -t groups < <(groups_of "$leader")
   signal_all TERM "${groups[@]}"
-  while any_alive "${groups[@]}" && [ "$waited" -lt "$STOP_TIMEOUT_S" ]; do
-    sleep 1
-    waited=$((waited + 1))
-  done
+  while any_alive "${groups[@]}" && [ "$SECONDS" -lt "$end" ]; do sleep 0.2; done
   signal_all KILL "${groups[@]}"
   rm -f "$STATE/$name.pid"
   echo "$name: stopped"

@@ -6,13 +6,16 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from prism_ray.cli.words import duration_text
+from prism_ray.cli.words import left_text
+
+if TYPE_CHECKING:
+    from prism_ray.distributed.time_left import TimeLeft
 
 _LOOK_S = 5.0
 """Least time between two looks at the study's folders, for the time that is left."""
@@ -28,13 +31,13 @@ class Shown:
         metric: what the study chooses by, on validation genes.
         direction: whether less or more of it is better.
         report_metric: what its report compares.
-        left_s: looks up the seconds that the launch still takes, None where nothing is known of them.
+        left: looks up how long the launch still takes, None where nothing is known of it.
     """
 
     metric: str
     direction: str
     report_metric: str
-    left_s: Callable[[], float | None] = lambda: None
+    left: Callable[[], TimeLeft | None] = lambda: None
 
 
 class StudyProgress:
@@ -56,8 +59,8 @@ class StudyProgress:
         self._running: dict[str, None] = {}
         self._n_trials = self._n_done = self._n_failed = 0
         self._best: tuple[float, str] | None = None
-        self._left = ""
-        self._look_again = -math.inf
+        self._left: TimeLeft | None = None
+        self._looked = self._look_again = -math.inf
 
     def __enter__(self) -> StudyProgress:
         self._bar.start()
@@ -74,7 +77,7 @@ class StudyProgress:
     def begin(self, n_trials: int, n_found: int) -> None:
         """Show how much there is to do."""
         self._n_trials, self._n_done, self._n_failed = n_trials, n_found, 0
-        kept = f", {n_found} of them finished before" if n_found else ""
+        kept = f", {n_found} of them ended before" if n_found else ""
         self._console.print(f"{n_trials} trials{kept}")
         if self._task is not None:
             self._bar.remove_task(self._task)
@@ -153,16 +156,18 @@ class StudyProgress:
             self._bar.update(self._task, completed=self._n_done + self._n_failed, description=self._counts())
 
     def _left_text(self) -> str:
-        """How long the rest takes, in words; looked at anew now and then."""
+        """How long the rest takes, in words; looked at anew now and then, and counted down in between."""
         if self._n_done + self._n_failed >= self._n_trials:
             return ""
         began = time.monotonic()
         if began >= self._look_again:
-            left_s = self._shown.left_s()
-            self._left = "" if left_s is None else f"about {duration_text(left_s)} left"
-            ended = time.monotonic()
-            self._look_again = ended + max(_LOOK_S, _LOOK_PART * (ended - began))
-        return self._left
+            self._left = self._shown.left()
+            self._looked = time.monotonic()
+            self._look_again = self._looked + max(_LOOK_S, _LOOK_PART * (self._looked - began))
+        if self._left is None:
+            return ""
+        since_s = time.monotonic() - self._looked
+        return left_text(self._left._replace(seconds=self._left.seconds - since_s), " left")
 
 
 class _LeftColumn(ProgressColumn):

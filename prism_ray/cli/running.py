@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from prism_ray.cli.launching import say_study
 
 if TYPE_CHECKING:
+    from prism_ray.distributed.launch import StudyOutcome
     from prism_ray.distributed.launch_settings import StudySettings
+    from prism_ray.distributed.time_left import TimeLeft
     from prism_ray.study.spec import Study
 
 
@@ -22,13 +24,11 @@ def launch(study: Study, settings: StudySettings) -> int:
         metric=study.objective.metric,
         direction=study.objective.direction,
         report_metric=study.report_metric,
-        left_s=lambda: time_left(settings.storage, study.name),
+        left=lambda: time_left(settings.storage, study.name),
     )
     with StudyProgress(shown) as progress:
         outcome = run_study(study, settings, progress)
-    print(f"{outcome.n_finished} of {outcome.n_trials} trials are finished ({outcome.n_found} before this launch)")
-    if outcome.n_pruned:
-        print(f"{outcome.n_pruned} more were stopped by the search, as worse than others")
+    print("\n".join(outcome_lines(outcome)))
     for label, reason in outcome.failures.items():
         print(f"FAILED {label}: {reason}")
     if outcome.repeating:
@@ -51,13 +51,22 @@ def launch(study: Study, settings: StudySettings) -> int:
     return outcome.exit_code
 
 
-def time_left(storage: Path, study: str) -> float | None:
-    """Seconds that the last launch of a study still takes, as `status` says it; None where that is not known."""
+def outcome_lines(outcome: StudyOutcome) -> list[str]:
+    """How many trials are finished, and how many their search has stopped."""
+    finished, before = f"{outcome.n_finished} of {outcome.n_trials} trials are finished", "before this launch"
+    if not outcome.n_pruned:
+        return [f"{finished} ({outcome.n_found} {before})"]
+    pruned = f"{outcome.n_pruned} more were stopped by the search, as worse than others"
+    return [finished, f"{pruned} ({outcome.n_found} of both {before})"]
+
+
+def time_left(storage: Path, study: str) -> TimeLeft | None:
+    """How long the last launch of a study still takes, as `status` says it; None where that is not known."""
     from prism_ray.distributed.study_status import study_status
     from prism_ray.errors import InputError
 
     try:
-        return study_status(storage, study).left_s
+        return study_status(storage, study).left
     except InputError:
         return None  # a share that is away for a moment ends no launch, which says so itself where it needs it
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prism_ray.cli.options import add_launched
-from prism_ray.cli.words import duration_text
+from prism_ray.cli.words import duration_text, left_text
 
 if TYPE_CHECKING:
     from prism_ray.distributed.study_status import State, StudyStatus, TrialStatus
@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 def status_document(status: StudyStatus) -> dict[str, Any]:
     """The status as JSON types; numbers that are none become null."""
+    left = status.left
     launch = {name: value for name, value in asdict(status.launch).items() if name not in ("study_text", "trials")}
     return {
         "study": status.launch.study,
@@ -72,7 +73,8 @@ def status_document(status: StudyStatus) -> dict[str, Any]:
         "parts": status.parts,
         "n_trials": status.n_trials,
         "best": None if status.best is None else _trial_document(status.best),
-        "left_s": status.left_s,
+        "left_s": None if left is None else left.seconds,
+        "left_cap": None if left is None else left.cap or None,
         "worker_hours": status.worker_hours,
         "gpu_hours": status.gpu_hours,
         "driver": None if status.driver is None else asdict(status.driver),
@@ -101,8 +103,8 @@ def summary_lines(status: StudyStatus) -> list[str]:
         names = dict.fromkeys((launch.metric, launch.report_metric))
         values = ", ".join(f"{name} {best.metrics.get(name, math.nan):.4f}" for name in names)
         lines.append(f"best     {best.label}: {values}")
-    if status.left_s is not None:
-        lines.append(f"left     about {duration_text(status.left_s)}")
+    if status.left is not None:
+        lines.append(f"left     {left_text(status.left)}")
     gpus = f", {status.gpu_hours:.2f} GPU-hours in all its attempts" if status.gpu_hours else ""
     lines.append(f"cost     {status.worker_hours:.2f} hours of workers in finished trials{gpus}")
     lines.append(f"driver   {status.driver or 'none lives'}")

@@ -1,6 +1,7 @@
 """Starts of a trial and how each ended: `attempts.json` in its folder, the same whatever runs it.
 
-An attempt that never ended is noted as died by the next one: a process that is killed cannot say so itself.
+An attempt that never ended is noted as died by the next one: a process that is killed cannot say so itself. It ended
+when it last wrote into its folder, however much later that is noticed.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
-from prism_ray.distributed.workspace import write_whole
+from prism_ray.distributed.workspace import LEASE_NAME, write_whole
 
 ATTEMPTS_NAME = "attempts.json"
 Ending = Literal["", "finished", "failed", "interrupted", "pruned", "died", "node lost"]
@@ -30,7 +33,7 @@ class Attempt:
         gpus: GPUs that it holds, over all its workers.
         started: UTC in ISO format.
         first_step: finished steps that it went on from.
-        ended: UTC in ISO format; empty while it runs. For one that died, when that was noticed.
+        ended: UTC in ISO format; empty while it runs. For one that died, when it last wrote into the trial's folder.
         how: how it ended; empty while it runs, or where it died and nobody has noticed.
         last_step: finished steps of the trial when it ended; those of the checkpoint where it died.
     """
@@ -70,17 +73,16 @@ def begin_attempt(
     folder: Path, study: str, launch: str, node: str, gpus: float, first_step: int
 ) -> tuple[Attempt, ...]:
     """Note that this process starts the trial; all attempts come back, this one last."""
-    earlier = _ended(read_attempts(folder), "died", first_step)
+    earlier = _ended(folder, "died", first_step)
     this = Attempt(study, launch, platform.node(), node, os.getpid(), gpus, _now(), first_step)
     _write(folder, (*earlier, this))
     return (*earlier, this)
 
 
 def end_attempt(folder: Path, how: Ending, last_step: int) -> None:
-    """Note how the attempt that runs, or ran, ended; nothing where all have ended."""
-    attempts = read_attempts(folder)
-    if attempts and not attempts[-1].how:
-        _write(folder, _ended(attempts, how, last_step))
+    """Note how another process's attempt ended; nothing where all have ended."""
+    if open_attempt(folder) is not None:
+        _write(folder, _ended(folder, how, last_step))
 
 
 def end_own_attempt(folder: Path, own: Attempt, how: Ending, last_step: int) -> None:
@@ -118,21 +120,37 @@ def died_text(n_deaths: int, attempts: Sequence[Attempt]) -> str:
     )
 
 
-def gpu_hours(attempts: Sequence[Attempt], study: str) -> float:
-    """GPU-hours that a study's ended attempts held, whether or not they came to anything."""
-    return sum(
-        attempt.gpus * attempt.seconds / 3600 for attempt in attempts if attempt.study == study and attempt.ended
-    )
+def gpu_hours(folder: Path, study: str) -> float:
+    """GPU-hours that a study's attempts at a trial held, whether or not they came to anything.
+
+    Those of one that has not ended count until it last wrote into the folder.
+    """
+    attempts = _ended(folder, "died", 0)
+    return sum(attempt.gpus * attempt.seconds / 3600 for attempt in attempts if attempt.study == study)
 
 
 def _is(one: Attempt, other: Attempt) -> bool:
     return (one.host, one.pid, one.started) == (other.host, other.pid, other.started)
 
 
-def _ended(attempts: tuple[Attempt, ...], how: Ending, last_step: int) -> tuple[Attempt, ...]:
+def _ended(folder: Path, how: Ending, last_step: int) -> tuple[Attempt, ...]:
+    """All attempts of the trial, an open one as ended when its process last wrote into the folder."""
+    attempts = read_attempts(folder)
     if not attempts or attempts[-1].how:
         return attempts
-    return (*attempts[:-1], replace(attempts[-1], ended=_now(), how=how, last_step=last_step))
+    ended = _text(max(attempts[-1].started_at, min(_last_written(folder), time.time())))
+    return (*attempts[:-1], replace(attempts[-1], ended=ended, how=how, last_step=last_step))
+
+
+def _last_written(folder: Path) -> float:
+    """When a process that runs the trial last wrote into its folder, seconds since 1970; 0 for never."""
+    times = [0.0]
+    for entry in os.scandir(folder):
+        # Whoever takes the trial over writes its lease first, and others close attempts.
+        if LEASE_NAME not in entry.name and ATTEMPTS_NAME not in entry.name:
+            with suppress(FileNotFoundError):
+                times.append(entry.stat().st_mtime)
+    return max(times)
 
 
 def _write(folder: Path, attempts: Sequence[Attempt]) -> None:
@@ -141,5 +159,9 @@ def _write(folder: Path, attempts: Sequence[Attempt]) -> None:
 
 
 def _now() -> str:
+    return _text(time.time())
+
+
+def _text(seconds: float) -> str:
     # Fine enough to tell two attempts of one process apart.
-    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-from prism_ray.distributed.attempts import gpu_hours, read_attempts
+from prism_ray.distributed.attempts import gpu_hours
 from prism_ray.distributed.stop_request import request_stop
 from prism_ray.distributed.trial import TrialTask
 from prism_ray.distributed.trial_queue import TrialQueue
@@ -94,4 +94,4 @@ class BudgetWatch:
 
 def used_gpu_hours(tasks: Iterable[TrialTask], study: str) -> float:
     """GPU-hours of a study's trials in its earlier launches, by their attempts; what failed or died counts as well."""
-    return sum(gpu_hours(read_attempts(task.folder), study) for task in tasks)
+    return sum(gpu_hours(task.folder, study) for task in tasks)

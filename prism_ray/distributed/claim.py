@@ -11,7 +11,7 @@ from prism_ray.distributed.failures import forget_failure
 from prism_ray.distributed.lease import Holder, Lease, take_lease
 from prism_ray.distributed.stop_request import StopWatch
 from prism_ray.distributed.workspace import LEASE_NAME
-from prism_ray.training.checkpoint import CHECKPOINT_NAME
+from prism_ray.training.checkpoint import remove_state
 from prism_ray.training.preemption import RunInterruptedError
 from prism_ray.training.record import RESULT_NAME, TrialRecord, read_record
 
@@ -83,6 +83,6 @@ def claim_trial(folder: Path, purpose: str, study_folder: Path | None) -> TrialC
 
 def _tidy(folder: Path, record: TrialRecord) -> None:
     """Do what a process left undone that died just after it had written the record."""
-    (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+    remove_state(folder)
     forget_failure(folder)
     end_attempt(folder, "finished", record.config.training.n_steps)

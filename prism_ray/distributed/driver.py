@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prism_ray.distributed.lease import Holder, read_holder, take_lease
-from prism_ray.errors import BusyError, Fault
+from prism_ray.errors import BusyError, Fault, InputError
 
 DRIVER_NAME = "driver.json"
 
@@ -21,8 +21,13 @@ def only_driver(folder: Path, study: str) -> Iterator[None]:
 
     Raises:
         BusyError: another driver lives.
+        InputError: the folder cannot be made or written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    storage = folder.parent.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise _unusable(storage, problem) from None
     path = folder / DRIVER_NAME
     first_beat: list[int] = []
     here = Holder.this_process("")
@@ -36,7 +41,10 @@ def only_driver(folder: Path, study: str) -> Iterator[None]:
             first_beat.append(path.stat().st_mtime_ns)
         return len(set(first_beat)) > 1
 
-    lease = take_lease(path, f"study {study}", waited_enough=waited_enough)
+    try:
+        lease = take_lease(path, f"study {study}", waited_enough=waited_enough)
+    except OSError as problem:
+        raise _unusable(storage, problem) from None
     if lease is None:
         fault = Fault(
             f"study {study}",
@@ -51,3 +59,10 @@ def only_driver(folder: Path, study: str) -> Iterator[None]:
         with suppress(OSError):
             for left in (folder, folder.parent, folder.parent.parent):
                 left.rmdir()
+
+
+def _unusable(storage: Path, problem: OSError) -> InputError:
+    fault = Fault(
+        f"--storage {storage}", f"cannot be written ({problem.strerror})", "give a folder that you may write, with room"
+    )
+    return InputError(str(fault), [fault])

@@ -65,7 +65,7 @@ class StudyOutcome:
     Attributes:
         study: its name.
         n_trials: trials that the study has; of a search that was stopped, those that it may have.
-        n_found: of them finished before this launch.
+        n_found: of them finished before this launch, or stopped by their search.
         n_finished: of them finished now, those found included.
         n_pruned: of them stopped by their search, which is an outcome as well.
         failures: reason by label of each trial that failed.
@@ -211,8 +211,14 @@ class Launch:
             n_trials=len(earlier) + n_trials + n_to_come,
             n_found=len(earlier) + n_found,
             n_finalists=n_trials if earlier else n_to_come,
+            ends_by=self._ends_by(),
         )
         self.progress.begin(n_trials, n_found)
+
+    def _ends_by(self) -> float | None:
+        """When the budget of wall time ends the launch, seconds since 1970; None without one."""
+        hours = self.study.budget.wall_hours
+        return None if hours is None else time.time() - (time.monotonic() - self.started) + 3600 * hours
 
     def run(
         self,

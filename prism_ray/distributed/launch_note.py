@@ -19,7 +19,7 @@ LAUNCH_NAME = "launch.json"
 MORE_TRIALS_NAME = "trials.jsonl"
 """Trials that were not known when the launch began: the proposals of a search, a line each."""
 _VERSION = 1
-_ADDED = {"n_finalists", "finalist_steps", "launch_id", "n_concurrent"}
+_ADDED = {"n_finalists", "finalist_steps", "launch_id", "n_concurrent", "ends_by", "gpu_hours"}
 """What notes of earlier versions do not say."""
 
 
@@ -73,13 +73,15 @@ class LaunchNote:
         address: Ray cluster, as asked.
         search_database: searcher's database, without credentials; None for a journal in the study's folder.
         n_trials: trials of the study; for a search those that it will have, its finalists included.
-        n_found: of them finished before this launch.
+        n_found: of them finished before this launch, or stopped by their search.
         trials: those known when the launch began, in the order in which they are handed out.
         n_finalists: of `n_trials`, those of a search's finalists and the baseline beside them: at most, until the
             proposals have ended.
         finalist_steps: optimiser steps of each of these; 0 without any.
         launch_id: of the launch, as its trials' attempts have it.
         n_concurrent: trials at once; 0 as long as its cluster is not known.
+        ends_by: when the study's budget of wall time ends it, seconds since 1970; None without.
+        gpu_hours: that the study's budget has for all its launches; None without.
         host, pid: the process that drives the launch.
         started: when it began, seconds since 1970.
         command: how it was called.
@@ -115,6 +117,8 @@ class LaunchNote:
     finalist_steps: int = 0
     launch_id: str = ""
     n_concurrent: int = 0
+    ends_by: float | None = None
+    gpu_hours: float | None = None
 
 
 def write_launch(storage: Path, note: LaunchNote) -> None:

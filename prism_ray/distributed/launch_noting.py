@@ -62,6 +62,7 @@ def note_launch(
     n_trials: int,
     n_found: int,
     n_finalists: int,
+    ends_by: float | None,
 ) -> None:
     """Write `launch.json` for a launch that begins, with the trials that are known now."""
     finalists = finalist_extremes(study) if n_finalists else ()
@@ -95,5 +96,7 @@ def note_launch(
         n_finalists=n_finalists,
         finalist_steps=max((config.training.n_steps for config in finalists), default=0),
         launch_id=launch_id,
+        ends_by=ends_by,
+        gpu_hours=study.budget.gpu_hours,
     )
     write_launch(settings.storage, note)

@@ -23,8 +23,11 @@ from prism_ray.study.spec import Study, Trial
 from prism_ray.study.store_check import check_against_store
 
 
-def plan_study(study: Study, settings: PlanSettings) -> Plan:
+def plan_study(study: Study, settings: PlanSettings, costs: PlanCosts | None = None) -> Plan:
     """The plan of a study on a store, given what its workspace has.
+
+    Args:
+        costs: its `study_costs` with the same settings, where they are known already.
 
     Raises:
         StoreError: the store cannot be read.
@@ -33,8 +36,9 @@ def plan_study(study: Study, settings: PlanSettings) -> Plan:
     """
     store = prism_ray.store.open(settings.store)
     check_against_store(study, store)
+    costs = costs or study_costs(study, store, settings)
     if study.search is not None:
-        return plan_search(study, store, settings)
+        return plan_search(study, store, settings, costs)
     trials = {trial.trial_id(store.digest): trial for trial in expand(study)}
     finished = finished_among(settings.storage, trials)
     noted = noted_trials(settings.storage)
@@ -42,7 +46,6 @@ def plan_study(study: Study, settings: PlanSettings) -> Plan:
     elsewhere = {trial.trial_id for trials_of_one in noted.values() for trial in trials_of_one}
     left = {identity: trial for identity, trial in trials.items() if identity not in finished}
     first = _models_first(left, trials, store, settings.storage)
-    costs = PlanCosts(study, store, settings, [trial.config for trial in trials.values()])
     seconds = {identity: costs.trial_s(config) for identity, config in {**_configs(left), **first}.items()}
     by_arm = Counter(trial.arm for trial in trials.values()), Counter(trial.arm for trial in left.values())
     rows = tuple(

@@ -9,7 +9,7 @@ from prism_ray.config import DataConfig, EvaluationConfig, ModelConfig, RunConfi
 from prism_ray.distributed.disk import copies_kept, storage_bytes
 from prism_ray.distributed.packing import trials_a_gpu
 from prism_ray.distributed.plan_facts import Plan, PlanRow, PlanSettings
-from prism_ray.distributed.projections import bytes_to_read, gene_chroms, projection_bytes, projection_key
+from prism_ray.distributed.projections import bytes_to_read, gene_chroms, projection_bytes, projection_key, read_run
 from prism_ray.distributed.step_costs import Estimate, StepCosts, read_probes
 from prism_ray.distributed.stream_reads import StreamReads
 from prism_ray.distributed.workspace_trials import records_like
@@ -79,10 +79,11 @@ class PlanCosts:
             signals=config.data.signals,
             sequence=config.data.sequence,
             n_states=config.model.n_states,
-            read_bytes=self._read_bytes(config),
+            read_bytes=self._read_bytes(read_run(config)),
             step_s=None if estimate is None else estimate.step_s,
             source="" if estimate is None else estimate.source,
             trial_s=self.trial_s(config),
+            peak_bytes=None if estimate is None else estimate.peak_bytes,
         )
 
     def plan(
@@ -107,9 +108,9 @@ class PlanCosts:
             runs: those that are left, alike ones together with their number.
         """
         study, each = self._study, self._settings.each
-        kinds = {projection_key(config.data): config for config in left}
+        reads = map(read_run, left)
+        kinds = {projection_key(config.data): config for config in reads}
         decoded = [projection_bytes(self._store, config) for config in kinds.values()]
-        peaks = [found.peak_bytes for config in kinds.values() if (found := self.estimate(config)) is not None]
         on_gpu = each.gpus_per_worker > 0
         # A step was measured on a GPU of its own: trials that share one take up to so many times as long.
         share = max(1, trials_a_gpu(each))
@@ -117,6 +118,7 @@ class PlanCosts:
         hours = None if seconds is None else seconds * share * units / 3600
         least = None if seconds_least is None else seconds_least * units / 3600
         n_slots, slots_by = self._slots
+        caps = {"wall_hours": study.budget.wall_hours, "gpu_hours": study.budget.gpu_hours}
         return Plan(
             study=study.name,
             question=study.question,
@@ -140,7 +142,7 @@ class PlanCosts:
             read_bytes=sum(map(self._read_bytes, kinds.values())),
             largest_bytes=max(decoded, default=0),
             all_bytes=sum(decoded),
-            peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
+            peak_bytes=max((row.peak_bytes for row in rows if row.is_to_come and row.peak_bytes), default=None),
             trials_a_gpu=trials_a_gpu(each) if on_gpu else 0,
             packing="" if self._settings.packing is None else self._settings.packing.reason,
             storage_bytes=self._storage_bytes(left, n_trials - n_finished + n_models_first),
@@ -149,6 +151,7 @@ class PlanCosts:
                 if self._settings.loading == "stream"
                 else None
             ),
+            budget={name: hours for name, hours in caps.items() if hours is not None},
         )
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,11 @@ class PlanRow:
         n_trials, n_left: trials of it, and those of them that are not finished.
         window_bp, signals, sequence: what its trials read along the window.
         n_states: background states.
-        read_bytes: compressed bytes of the store's rings that a trial reads.
+        read_bytes: compressed bytes of the store that a trial reads.
         step_s: seconds a training step; None where it was not measured.
         source: where that comes from: `probe`, `records`, `between`, or empty.
         trial_s: seconds a trial; None where not measured.
+        peak_bytes: measured memory of its step; None where not measured.
     """
 
     name: str
@@ -67,6 +69,12 @@ class PlanRow:
     step_s: float | None
     source: str
     trial_s: float | None
+    peak_bytes: int | None = None
+
+    @property
+    def is_to_come(self) -> bool:
+        """Whether trials like it are left, as far as is known: how many are at an end of a search's space is not."""
+        return self.n_left > 0 or not self.n_trials
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,7 @@ class Plan:
         trials_a_gpu: trials that share a GPU; 0 without a GPU.
         packing: why so many, where that was measured; empty where it was asked for.
         storage_bytes: of the workspace's disk that the launch writes, at most; what each node is asked for.
+        budget: hours that the study's budget has, by the name of the cap: `wall_hours` a launch, `gpu_hours` in all.
     """
 
     study: str
@@ -128,6 +137,7 @@ class Plan:
     packing: str
     storage_bytes: int
     stream_bytes: int | None = None
+    budget: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def n_left(self) -> int:
@@ -136,11 +146,23 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What of the launch goes beyond one driver or one tracking server, see `scale_warnings`."""
+        """What of the launch goes beyond its budget, one driver or one tracking server, see `scale_warnings`."""
         known = [(row.trial_s, row.n_left) for row in self.rows if row.trial_s is not None and row.n_left]
         n_known = sum(number for _, number in known)
         mean_s = sum(seconds * number for seconds, number in known) / n_known if n_known else None
-        return scale_warnings(self.n_trials, self.n_slots, mean_s)
+        return (*self._beyond_budget(), *scale_warnings(self.n_trials, self.n_slots, mean_s))
+
+    def _beyond_budget(self) -> Iterator[str]:
+        """Caps at which a launch is going to end, by the hours that are left to do."""
+        most = "" if self.hours == self.hours_least else "at most "
+        left = {
+            "wall_hours": None if self.wall_s is None else self.wall_s / 3600,
+            "gpu_hours": self.hours if self.unit == "GPU-hours" else None,
+        }
+        for name, cap in self.budget.items():
+            hours = left[name]
+            if hours is not None and hours > cap:
+                yield f"budget.{name} is {cap:g}, what is left takes {most}{hours:.3g}: a launch ends there, resumable"
 
     def document(self) -> dict[str, Any]:
         """The plan as JSON types."""

@@ -17,7 +17,7 @@ from prism_ray.study.finalists import BASELINE_ARM, FINALIST_ARM, finalist_trial
 from prism_ray.study.spec import Study
 
 
-def plan_search(study: Study, store: Store, settings: PlanSettings) -> Plan:
+def plan_search(study: Study, store: Store, settings: PlanSettings, costs: PlanCosts) -> Plan:
     """What is left of a search, by what its last launch noted; how long, between two bounds.
 
     A proposal that was pruned has ended. Which settings become finalists is not known before the proposals have, so
@@ -29,7 +29,6 @@ def plan_search(study: Study, store: Store, settings: PlanSettings) -> Plan:
     noted = noted_trials(settings.storage).get(study.name, ())
     n_proposed = min(_ended(settings.storage, noted, PROPOSAL_ARM), search.n_trials)
     proposals, finals = proposal_extremes(study), finalist_extremes(study)
-    costs = PlanCosts(study, store, settings, [*proposals, *finals])
     rows = [
         costs.row(name, config, 0, 0)
         for name, config in zip(("smallest proposal", "largest proposal"), proposals, strict=True)

@@ -36,14 +36,15 @@ def projection_bytes(store: Store, config: RunConfig) -> int:
 
 
 def bytes_to_read(store: Store, data: DataConfig) -> int:
-    """Compressed bytes of the store that a projection takes.
+    """Compressed bytes of the store that a projection takes, with the columns that name its genes.
 
     Raises:
         ConfigError, StoreError: as `Store.load`.
     """
-    return store.bytes_to_read(
+    arrays = store.bytes_to_read(
         data.window_bp, data.signals, data.cell_type, sequence=data.sequence, scalars=data.scalars
     )
+    return arrays + store.naming_bytes(data.cell_type)
 
 
 def model_parameters(store: Store, config: RunConfig) -> int:

@@ -89,20 +89,21 @@ def ray_runtime(
         os.environ.setdefault(name, value)
     target = _target(address)
     quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
-    # Ray refuses a variable that the job's submitter set already.
-    given = job_env_vars()
-    environment = {"env_vars": {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in given}}
     with _termination_kept():
         if target is not None:
             check_address(address)
+            # Ray refuses a variable that the job's submitter set already.
+            given = job_env_vars()
+            environment = {"env_vars": {name: value for name, value in WORKER_ENVIRONMENT.items() if name not in given}}
             _join(target, runtime_env=environment, **quiet)
         else:
+            # Its workers inherit this process's variables. With a runtime environment each would be started by a
+            # process that loads Ray to read it, and those that a cluster begins with would be of no use.
             ray.init(
                 address="local",
                 num_cpus=n_cpus or usable_cpus(),
                 object_store_memory=local_object_store_bytes(object_store_bytes),
                 include_dashboard=dashboard,
-                runtime_env=environment,
                 **quiet,
             )
     try:

@@ -75,8 +75,16 @@ class StreamReads:
 
 def _training_reads(config: RunConfig, split: Split, chrom: NDArray[np.str_], groups: RowGroups) -> NDArray[np.int64]:
     """(G,) how often a run reads each row group for its steps: once a window."""
-    order, times = TrainingOrder.of(config, split, chrom), np.zeros(len(groups.starts), np.int64)
-    for window in order.windows(range(config.training.n_steps)):
+    order, n_groups = TrainingOrder.of(config, split, chrom), len(groups.starts)
+    n_genes = np.bincount(groups.numbers(split.train), minlength=n_groups)
+    times, first = np.zeros(n_groups, np.int64), 0
+    n_trained = order.steps_per_epoch * order.batch_size
+    # Where a window is an epoch and no group is as small as what an epoch leaves out, each epoch reads all groups.
+    if order.window_genes() == n_trained and n_genes[n_genes > 0].min() > len(split.train) - n_trained:
+        n_epochs = config.training.n_steps // order.steps_per_epoch
+        times[n_genes > 0] = n_epochs
+        first = n_epochs * order.steps_per_epoch
+    for window in order.windows(range(first, config.training.n_steps)):
         times[groups.of(order.rows_of(window))] += 1
     return times
 

@@ -19,7 +19,7 @@ from prism_ray.distributed.lease import STALE_S, Holder, read_holder
 from prism_ray.distributed.progress_note import PROGRESS_NAME, read_progress
 from prism_ray.distributed.pruning import PRUNED_NAME, read_pruned
 from prism_ray.distributed.stop_request import StopRequest, read_stop
-from prism_ray.distributed.time_left import ToCome, time_left
+from prism_ray.distributed.time_left import Caps, TimeLeft, ToCome, time_left
 from prism_ray.distributed.workspace import LEASE_NAME, read_object, study_folder, trial_folder
 from prism_ray.study.finalists import BASELINE_ARM, FINALIST_ARM
 
@@ -92,7 +92,8 @@ class StudyStatus:
             are chosen.
         driver: the process that drives it; None where none lives.
         stop: a request to stop it, where there is one.
-        gpu_hours: held by its attempts that have ended.
+        gpu_hours: held by its attempts, those that run included.
+        now: time of the look, seconds since 1970.
     """
 
     launch: LaunchNote
@@ -101,6 +102,7 @@ class StudyStatus:
     driver: Holder | None
     stop: StopRequest | None
     gpu_hours: float
+    now: float
 
     @property
     def counts(self) -> dict[State, int]:
@@ -137,10 +139,19 @@ class StudyStatus:
         return sum({trial.trial_id: trial.train_s for trial in self.trials}.values()) / 3600
 
     @property
-    def left_s(self) -> float | None:
-        """Seconds until the launch ends, see `time_left`; None where nothing runs or nothing can be said."""
+    def left(self) -> TimeLeft | None:
+        """Time until the launch ends, see `time_left`; None where nothing runs or nothing can be said."""
         n_slots = 0 if self.driver is None else self.launch.n_concurrent
-        return time_left(self.trials, n_slots, self._to_come())
+        return time_left(self.trials, n_slots, self._to_come(), self._caps())
+
+    def _caps(self) -> Caps:
+        """What the budget leaves."""
+        launch = self.launch
+        wall_s = None if launch.ends_by is None else launch.ends_by - self.now
+        gpus = n_workers(launch) * float(launch.resources.get("gpus_per_worker", 0.0))
+        if launch.gpu_hours is None or not gpus:
+            return Caps(wall_s)
+        return Caps(wall_s, (launch.gpu_hours - self.gpu_hours) * 3600 / gpus)
 
     def _to_come(self) -> ToCome:
         """Trials that are not known yet; a search has finalists only where they were foreseen."""
@@ -175,6 +186,7 @@ def study_status(storage: Path, study: str, now: float | None = None) -> StudySt
         driver=living_holder(folder / DRIVER_NAME),
         stop=read_stop(folder),
         gpu_hours=_gpu_hours(storage, launch),
+        now=at,
     )
 
 
@@ -272,8 +284,8 @@ def _running_since(attempts: Sequence[Attempt]) -> float | None:
 
 
 def _gpu_hours(storage: Path, launch: LaunchNote) -> float:
-    """GPU-hours of the ended attempts of the study's trials; nobody held one where the launch asks for none."""
+    """GPU-hours of the attempts of the study's trials; nobody held one where the launch asks for none."""
     if not launch.resources.get("gpus_per_worker"):
         return 0.0
     folders = (trial_folder(storage, name) for name in {trial.trial_id for trial in launch.trials})
-    return sum(gpu_hours(read_attempts(folder), launch.study) for folder in folders)
+    return sum(gpu_hours(folder, launch.study) for folder in folders)

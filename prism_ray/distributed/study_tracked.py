@@ -50,7 +50,8 @@ def run_tracked(study: Study, settings: StudySettings, progress: Progress, store
     tags = {**source_tags(settings.source_folder), **override_tags(study)}
     header = study_header(study, store.digest, settings.command, tags)
     asked = settings.plan()
-    plan = plan_study(study, asked)
+    costs = study_costs(study, store, asked)
+    plan = plan_study(study, asked, costs)
     diff = source_diff(settings.source_folder)
     changes = {"source.diff": diff} if diff else {}
     parent = tracker.open_study(
@@ -66,7 +67,7 @@ def run_tracked(study: Study, settings: StudySettings, progress: Progress, store
         progress=progress,
         maker=maker,
         header=header,
-        costs=study_costs(study, store, asked),
+        costs=costs,
         planned_bytes=cache(lambda loading: _planned_bytes(study, asked, plan, loading)),
         untold=reasons.append,
     )

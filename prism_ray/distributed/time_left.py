@@ -1,15 +1,17 @@
 """How long a launch still takes: what its trials cost by the plan, at the rate at which this launch has done such work.
 
 A trial's cost is the seconds that a plan has for it where its step was measured, else its multiply-adds. Trainings and
-evaluations have a rate each, seconds a unit of cost: a small evaluation is mostly the start of it.
+evaluations have a rate each, seconds a unit of cost: a small evaluation is mostly the start of it. Where the study's
+budget ends the launch before all are done, that is when it ends.
 """
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from prism_ray.distributed.study_status import TrialStatus
@@ -30,8 +32,35 @@ class ToCome:
     finalist_steps: int = 0
 
 
-def time_left(trials: Sequence[TrialStatus], n_slots: int, to_come: ToCome | None = None) -> float | None:
-    """Seconds until all trials that run, wait or are to come are done; None before there is anything to go by.
+@dataclass(frozen=True)
+class Caps:
+    """What a study's budget leaves to a launch; None where there is no such cap.
+
+    Attributes:
+        wall_s: seconds until its `wall_hours` have passed.
+        trial_s: seconds that trials may still run, summed over trials, until its `gpu_hours` are used.
+    """
+
+    wall_s: float | None = None
+    trial_s: float | None = None
+
+
+class TimeLeft(NamedTuple):
+    """How long a launch still takes.
+
+    Attributes:
+        seconds: until it ends.
+        cap: of the budget, that ends it before all trials are done; empty where none does.
+    """
+
+    seconds: float
+    cap: str = ""
+
+
+def time_left(
+    trials: Sequence[TrialStatus], n_slots: int, to_come: ToCome | None = None, caps: Caps | None = None
+) -> TimeLeft | None:
+    """Time until all trials that run, wait or are to come are done; None before there is anything to go by.
 
     Those that wait start in their order, each where a trial ends first. Exact where times are proportional to costs.
 
@@ -40,6 +69,7 @@ def time_left(trials: Sequence[TrialStatus], n_slots: int, to_come: ToCome | Non
         n_slots: trials at once; where more run, as many as run.
         to_come: proposals of a search are to take what those that have ended did on average, however they ended;
             finalists as long a step as the trials that are known.
+        caps: what the budget leaves.
     """
     costs = _costs(trials)
     rates = {evaluates: _rate(trials, costs, evaluates) for evaluates in (False, True)}
@@ -53,11 +83,34 @@ def time_left(trials: Sequence[TrialStatus], n_slots: int, to_come: ToCome | Non
     n_slots = max(n_slots, len(free))
     if not n_slots or not (free or waiting):
         return None
-    return _simulated(free + [0.0] * (n_slots - len(free)), waiting)
+    ends = _simulated(free + [0.0] * (n_slots - len(free)), waiting)
+    return None if ends is None else _capped(ends, caps or Caps())
 
 
-def _simulated(free: Sequence[float | None], waiting: Sequence[float | None]) -> float | None:
-    """Seconds until the last of the trials that wait is done, by when each slot is free; None where one is unknown."""
+def _capped(ends: Sequence[float], caps: Caps) -> TimeLeft:
+    """What comes first: all is done, or a cap is reached."""
+    wall_s = math.inf if caps.wall_s is None else max(0.0, caps.wall_s)
+    used_s = math.inf if caps.trial_s is None else _used_up(ends, caps.trial_s)
+    # All that ends just then is done.
+    return min(TimeLeft(max(ends)), TimeLeft(wall_s, "wall_hours"), TimeLeft(used_s, "gpu_hours"))
+
+
+def _used_up(ends: Sequence[float], trial_s: float) -> float:
+    """When slots that are busy until `ends` have run for `trial_s` together; never where they run for less."""
+    at, left_s = 0.0, max(0.0, trial_s)
+    for n_ended, end in enumerate(sorted(ends)):
+        n_busy = len(ends) - n_ended
+        if left_s <= n_busy * (end - at):
+            return at + left_s / n_busy
+        left_s -= n_busy * (end - at)
+        at = end
+    return math.inf
+
+
+def _simulated(free: Sequence[float | None], waiting: Sequence[float | None]) -> list[float] | None:
+    """Seconds until each slot has nothing to do any more, by when it is free for those that wait; None where one is
+    unknown.
+    """
     known = [seconds for seconds in free if seconds is not None]
     lengths = [seconds for seconds in waiting if seconds is not None]
     if len(known) < len(free) or len(lengths) < len(waiting):
@@ -65,7 +118,7 @@ def _simulated(free: Sequence[float | None], waiting: Sequence[float | None]) ->
     heapq.heapify(known)
     for seconds in lengths:
         heapq.heapreplace(known, known[0] + seconds)
-    return max(known)
+    return known
 
 
 def _costs(trials: Sequence[TrialStatus]) -> list[float]:

@@ -215,4 +215,5 @@ def _lay_out(figure: Figure) -> None:
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)
-        figure.set_layout_engine("none")
+        # "none" would leave an engine that places nothing, before which a file's figure is drawn twice.
+        figure.set_layout_engine(None)

@@ -25,6 +25,8 @@ from prism_ray.store.schema import StoreDescription, read_description
 
 CHROM = "chrom"
 """Said by a partition's name, not by a column of its file."""
+_NAMING_COLUMNS = ("gene_id", "label")
+"""What `load` reads of all genes of a cell type, whichever it is asked for."""
 GENE_COLUMNS = ("gene_id", "gene_name", CHROM, "tss", "strand", "label")
 
 
@@ -196,7 +198,7 @@ class Store:
         sequence: bool = True,
         scalars: Literal["all"] | Sequence[str] = "all",
     ) -> int:
-        """Compressed bytes of the columns and row groups that `load` of the same reads.
+        """Compressed bytes of the columns and row groups that `load` of the same reads, once genes are named.
 
         Raises:
             ConfigError, StoreError: as `load`.
@@ -205,6 +207,20 @@ class Store:
         self._check(projection, genes, str(self.path)).raise_if_any(ConfigError)
         groups = self._row_groups(projection)
         return int(groups.n_bytes.sum()) if genes is None else groups.bytes_of(self._rows_asked(cell_type, genes))
+
+    def naming_bytes(self, cell_type: str) -> int:
+        """Compressed bytes of what the first `load` of genes of a cell type reads beside their arrays: ids and labels.
+
+        Raises:
+            ConfigError: the store has no such cell type.
+            StoreError: a file is damaged.
+        """
+        self._check(self._no_features(cell_type), None, str(self.path)).raise_if_any(ConfigError)
+        total = 0
+        for entry in self.description.files_of(cell_type):
+            with PartitionFile(self.path, entry) as file:
+                total += file.compressed_bytes([number for number, _, _ in file.row_groups()], _NAMING_COLUMNS)
+        return total
 
     def row_groups(
         self,
@@ -268,7 +284,7 @@ class Store:
 
     def _allocated(self, projection: Projection, rows: NDArray[np.int64], spare: GeneArrays | None) -> GeneArrays:
         """Arrays of the genes in some store rows, of the shapes asked for; `Filling` writes every row of the inputs."""
-        genes = self._identified(projection.cell_type, ("gene_id", CHROM, "label"))
+        genes = self._identified(projection.cell_type, (*_NAMING_COLUMNS, CHROM))
         n, length = len(rows), projection.window_bp
         scalar_names = projection.scalar_names(self.description)
         sequence = None

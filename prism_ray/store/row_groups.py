@@ -23,9 +23,13 @@ class RowGroups:
     starts: NDArray[np.int64]
     n_bytes: NDArray[np.int64]
 
+    def numbers(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of the row group that each gene is in, by its store row."""
+        return np.searchsorted(self.starts, rows, side="right") - 1
+
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of the row groups that one load of genes reads, by their store rows: each that has one, whole."""
-        return np.unique(np.searchsorted(self.starts, rows, side="right") - 1)
+        return np.unique(self.numbers(rows))
 
     def bytes_of(self, rows: NDArray[np.int64]) -> int:
         """Bytes that one load of genes reads, by their store rows."""

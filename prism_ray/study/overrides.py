@@ -9,7 +9,8 @@ from prism_ray.documents import read_value
 from prism_ray.errors import ConfigError, Fault, FaultList
 from prism_ray.study.load import find_study, load_study
 from prism_ray.study.patches import OVERRIDES
-from prism_ray.study.spec import Study
+from prism_ray.study.schema import StudyEntry
+from prism_ray.study.spec import STUDY_OWNED, Study
 
 _FLAG = "--set"
 
@@ -55,6 +56,11 @@ def _parsed(assignments: Sequence[str], faults: FaultList) -> dict[str, Any]:
 
 def _as_flag(fault: Fault) -> Fault:
     """The fault at the flag that made it."""
-    if fault.where.startswith(f"{OVERRIDES}."):
-        return Fault(f"{_FLAG} {fault.where.removeprefix(f'{OVERRIDES}.')}", fault.problem, fault.fix)
-    return fault
+    if not fault.where.startswith(f"{OVERRIDES}."):
+        return fault
+    path = fault.where.removeprefix(f"{OVERRIDES}.")
+    field = STUDY_OWNED.get(path, path.partition(".")[0])
+    if field in StudyEntry.model_fields:
+        fix = f"change `{field}` in a copy of its file: trials that are finished are found, not run again"
+        return Fault(f"{_FLAG} {path}", "is no setting of the baseline but of the study", fix)
+    return Fault(f"{_FLAG} {path}", fault.problem, fault.fix)

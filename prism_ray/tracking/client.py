@@ -5,13 +5,16 @@ Only `MlflowClient` is used: the fluent interface keeps one active run a process
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import random
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 # Read by MLflow when it is imported or first used; what a user has set stays.
@@ -51,8 +54,31 @@ def connect(uri: str) -> MlflowClient:
     _hush()
     probe(uri)
     file = database_file(uri)
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    if file is not None and not file.exists():
+        _make_database(file)
+    return _client(uri)
+
+
+def _make_database(file: Path) -> None:
+    """Make an MLflow database where there is none, for one of several processes that want it at once.
+
+    It is there whole or not at all: MLflow takes seconds to make its tables, and neither mends a database whose making
+    was cut off nor keeps another process from making the same.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # A name that was never used: MLflow keeps connections by it, to a file that is gone too.
+    new = file.with_name(f".{file.name}.{uuid.uuid4().hex}.new")
+    with file.with_name(f".{file.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if file.exists():
+            return
+        for left in file.parent.glob(f".{file.name}.*.new*"):
+            left.unlink()
+        _client(f"sqlite:///{new}").search_experiments(max_results=1)
+        new.replace(file)
+
+
+def _client(uri: str) -> MlflowClient:
     with warnings.catch_warnings():
         # MLflow's own table mappings use a loader that SQLAlchemy 2.1 deprecates; nothing here can change that.
         warnings.filterwarnings("ignore", message=".*noload.*loader strategy is deprecated")

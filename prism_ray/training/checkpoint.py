@@ -48,11 +48,21 @@ def save_state(folder: Path, state: RunState) -> None:
     """Write the state to `folder` so that a kill at any moment leaves the old one or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{CHECKPOINT_NAME}.{os.getpid()}"
-    with temporary.open("wb") as file:
-        torch.save({"format": _FORMAT, **vars(state)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / CHECKPOINT_NAME)
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": _FORMAT, **vars(state)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / CHECKPOINT_NAME)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # a full disk is not to stay full of it
+        raise
+
+
+def remove_state(folder: Path) -> None:
+    """Remove what `save_state` wrote to `folder`, and what is left where processes were killed in it."""
+    for path in (folder / CHECKPOINT_NAME, *folder.glob(f".{CHECKPOINT_NAME}.*")):
+        path.unlink(missing_ok=True)
 
 
 def load_state(folder: Path, fingerprint: str) -> RunState | None:

@@ -22,7 +22,7 @@ import prism_ray
 from prism_ray.config import RunConfig
 from prism_ray.model import save
 from prism_ray.store import GeneArrays
-from prism_ray.training.checkpoint import CHECKPOINT_NAME
+from prism_ray.training.checkpoint import remove_state
 from prism_ray.training.evaluation import EvaluationResult
 from prism_ray.training.loop import TrainResult
 from prism_ray.training.record import (
@@ -94,7 +94,7 @@ def write_record(
     _write_example(folder, reader, result.test_rows)
     _write_json(folder / HISTORY_NAME, result.history)
     record = _write_result(folder, run, result.metrics, result.n_parameters, cost)
-    (folder / CHECKPOINT_NAME).unlink(missing_ok=True)
+    remove_state(folder)
     return record
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import prism_ray.store
 from prism_ray.api import Silent
 from prism_ray.cli import main
-from prism_ray.config import RunConfig
+from prism_ray.config import DataConfig, RunConfig
 from prism_ray.distributed import gpus
 from prism_ray.distributed.in_process import InProcessBackend
+from prism_ray.distributed.ingest import read_projection
 from prism_ray.distributed.launch_note import TrialNote, write_launch
 from prism_ray.distributed.launch_settings import StudySettings
 from prism_ray.distributed.plan import plan_study, study_costs
+from prism_ray.distributed.plan_costs import PlanCosts
 from prism_ray.distributed.plan_facts import PlanSettings
 from prism_ray.distributed.resources import TrialResources
 from prism_ray.distributed.room import Room
@@ -28,10 +31,11 @@ from prism_ray.distributed.workspace_trials import finished_among, noted_trials
 from prism_ray.errors import InputError, TrainingError
 from prism_ray.sizes import size_text
 from prism_ray.store import StorePlace
+from prism_ray.store.reading import bytes_read
 from prism_ray.study.designs import expand
 from prism_ray.study.finalists import finalist_trials
 from prism_ray.study.load import load_study
-from prism_ray.study.spec import Study
+from prism_ray.study.spec import Budget, Study
 from prism_ray.training.step_probe import MeasuredStep
 from prism_ray.workload import plain_multiply_adds, step_multiply_adds
 from tests.distributed.workspaces import NOTE, recorded
@@ -242,6 +246,54 @@ def test_an_evaluation_costs_its_genes_and_no_training(tmp_path: Path) -> None:
     assert costs.trial_multiply_adds(config["n2__cut"]) == 12 * a_gene // 2
 
 
+def test_what_an_evaluation_of_another_cell_type_reads_is_planned(tmp_path: Path) -> None:
+    """To the byte, with the columns that name genes: models are trained on one cell type, and read the other's too."""
+    make_store(tmp_path / "store", Recipe(window_bp=200))
+    cut = ("evaluation.window_bp: 500", "evaluation.cell_type: GM12878")
+    small = "  model.d_model: 16\n  data.window_bp: 200\n  training.n_steps: 100\n"
+    text = changed(EVALUATION, cut, ("evaluation.window_bp]", "evaluation.cell_type]"))
+    (tmp_path / "asked.yaml").write_text(changed(text, ("models:\n", f"baseline:\n{small}models:\n")))
+    plan = plan_study(load_study(tmp_path / "asked.yaml"), PlanSettings(tmp_path / "store", tmp_path / "results"))
+    read = {}
+    for cell_type in ("K562", "GM12878"):
+        before = bytes_read()
+        read_projection(tmp_path / "store", DataConfig(cell_type=cell_type, window_bp=200))
+        read[cell_type] = bytes_read() - before
+    assert plan.read_bytes == sum(read.values())
+    assert {row.name: row.read_bytes for row in plan.rows if row.name.startswith("n2__")} == {
+        **dict.fromkeys(("n2__intact", "n2__no_hic", "n2__mean_hic"), read["K562"]),
+        "n2__cut": read["GM12878"],
+    }
+    assert plan.all_bytes == 2 * plan.largest_bytes
+
+
+def test_the_memory_of_a_trial_is_that_of_the_largest_wherever_it_stands(tmp_path: Path) -> None:
+    make_store(tmp_path / "store", Recipe(window_bp=200))
+    last = ("      model.n_states: 4", "      model.n_states: 1")
+    (tmp_path / "asked.yaml").write_text(changed(ABLATION, SMALL, last))
+    study = load_study(tmp_path / "asked.yaml")
+    assert all(check.ok for check in check_study(study, check_settings(tmp_path)))
+    plan = plan_study(study, PlanSettings(tmp_path / "store", tmp_path / "results"))
+    assert [row.source for row in plan.rows] == ["probe", "probe", "between"]
+    assert plan.peak_bytes == 2**28
+
+
+def test_a_plan_says_at_which_cap_of_the_budget_a_launch_ends(study: Study, tmp_path: Path) -> None:
+    assert all(check.ok for check in check_study(study, check_settings(tmp_path)))
+    settings = PlanSettings(tmp_path / "store", tmp_path / "results", max_concurrent=2)
+    hours = (plan_study(study, settings).wall_s or 0.0) / 3600
+
+    def warnings(**caps: float) -> tuple[str, ...]:
+        return plan_study(replace(study, budget=Budget(**caps)), settings).warnings
+
+    assert warnings(wall_hours=1.01 * hours, gpu_hours=1e-6) == (), "no GPU is held"
+    (said,) = warnings(wall_hours=0.99 * hours)
+    assert said.startswith(f"budget.wall_hours is {0.99 * hours:g}, what is left takes {hours:.3g}: ")
+    plan = plan_study(study, settings)
+    on_gpus = replace(plan, unit="GPU-hours", hours=3.0, hours_least=1.0, budget={"gpu_hours": 2.0})
+    assert on_gpus.warnings == ("budget.gpu_hours is 2, what is left takes at most 3: a launch ends there, resumable",)
+
+
 class AskedRoom(Exception):
     """Stops a launch once its nodes are asked for room."""
 
@@ -277,6 +329,23 @@ def test_a_plan_says_the_disk_that_its_launch_asks_for(text: str, inside: bool, 
     with pytest.raises(AskedRoom):
         list(check_study(study, CheckSettings(launch, measure=recorded_step)))
     assert backend.asked == [planned, planned]
+
+
+def test_a_launch_looks_up_once_what_its_trials_cost(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def counted(*args: Any) -> PlanCosts:
+        made.append(PlanCosts(*args))
+        return made[-1]
+
+    monkeypatch.setattr("prism_ray.distributed.plan.PlanCosts", counted)
+    (tmp_path / "results").mkdir()
+    launch = replace(check_settings(tmp_path).launch, backend=AsksForRoom(), tracking_uri=fresh_store(tmp_path))
+    with pytest.raises(AskedRoom):
+        run_study(study, launch, Silent())
+    assert len(made) == 1
 
 
 def test_a_plan_of_what_is_finished_needs_no_disk(study: Study, tmp_path: Path) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 
 from prism_ray.cli.progress import Shown, StudyProgress
+from prism_ray.cli.running import outcome_lines
+from prism_ray.distributed.launch import StudyOutcome
+from prism_ray.distributed.time_left import TimeLeft
 
 SHOWN = Shown(metric="val/mse", direction="minimize", report_metric="test/mse")
 
@@ -32,7 +36,7 @@ def test_a_log_has_plain_lines_on_stderr(capsys: pytest.CaptureFixture[str], mon
     said = capsys.readouterr()
     assert said.out == ""
     assert re.sub(r"(in|after) \d+ s:", r"\1 0 s:", said.err).splitlines() == [
-        "6 trials, 2 of them finished before",
+        "6 trials, 2 of them ended before",
         "         n0 seed 2 fold_1 started",
         "         n[2] seed 2 fold_1 started",
         "[  3/6] n0 seed 2 fold_1 finished in 0 s: val/mse nan, test/mse 0.1000",
@@ -66,14 +70,14 @@ def test_the_time_left_is_looked_up_now_and_then(
     monkeypatch.setattr("prism_ray.cli.progress.time.monotonic", lambda: now[0])
     looks = []
 
-    def left_s() -> float | None:
+    def left() -> TimeLeft | None:
         looks.append(now[0])
         now[0] += 2.0  # of a study of many trials
-        return None if len(looks) == 1 else 330.0
+        return None if len(looks) == 1 else TimeLeft(330.0, "wall_hours" if len(looks) > 2 else "")
 
-    with StudyProgress(Shown("val/mse", "minimize", "test/mse", left_s=left_s)) as progress:
-        progress.begin(5, 0)
-        for pause in (0.0, 30.0, 15.0, 100.0, 100.0):
+    with StudyProgress(Shown("val/mse", "minimize", "test/mse", left=left)) as progress:
+        progress.begin(6, 0)
+        for pause in (0.0, 30.0, 15.0, 30.0, 100.0, 100.0):
             now[0] += pause
             progress.finished("a", {"val/mse": 0.5})
     lines = [line.strip() for line in capsys.readouterr().err.splitlines() if " done, " in line]
@@ -83,8 +87,9 @@ def test_the_time_left_is_looked_up_now_and_then(
         # A look that took two seconds is not made again for 40.
         f"2 done, {best}",
         f"3 done, {best}, about 5 min 30 s left",
-        f"4 done, {best}, about 5 min 30 s left",
-        f"5 done, {best}",
+        f"4 done, {best}, about 5 min left",
+        f"5 done, {best}, about 5 min 30 s left, when budget.wall_hours ends the launch",
+        f"6 done, {best}",
     ]
     assert len(looks) == 3
 
@@ -118,3 +123,12 @@ def test_a_terminal_has_a_bar_with_the_best_value(monkeypatch: pytest.MonkeyPatc
     assert "best val/mse nan" not in said
     assert "6/6" in said
     assert "started" not in said
+
+
+def test_the_summary_counts_pruned_trials_among_those_that_ended_before() -> None:
+    outcome = StudyOutcome("s", 14, 10, 8, {}, (), None, "", "", n_pruned=6)
+    assert outcome_lines(outcome) == [
+        "8 of 14 trials are finished",
+        "6 more were stopped by the search, as worse than others (10 of both before this launch)",
+    ]
+    assert outcome_lines(replace(outcome, n_pruned=0)) == ["8 of 14 trials are finished (10 before this launch)"]

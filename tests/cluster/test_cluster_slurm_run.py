@@ -24,7 +24,7 @@ from prism_ray.training.checkpoint import saved_step
 from prism_ray.training.record import read_record
 from tests.cluster.slurm_study import N_STEPS
 from tests.cluster.two_nodes import ADDRESSES, TwoNodes, ip, two_nodes
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, STARTUP
 from tests.distributed.killing import running
 from tests.distributed.streams import write_store
 
@@ -74,7 +74,7 @@ def environment(folder: Path, store: Path, node_tmp: str) -> dict[str, str]:
         "NODE_TMP": node_tmp,
         "READY_TIMEOUT_S": "120",
         "HOME": str(folder),
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{STARTUP}",
         "RAY_worker_niceness": "0",
         **{f"RAY_health_check_{name}": value for name, value in QUICK.items()},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -57,15 +58,26 @@ def test_deaths_are_counted_by_launch_and_without_lost_nodes(tmp_path: Path) -> 
     assert "died 2 times in this launch on " in died_text(2, attempts)
 
 
-def test_gpu_hours_are_those_that_a_study_held(tmp_path: Path) -> None:
+def test_gpu_hours_are_those_that_a_study_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begin(tmp_path, gpus=0.5)
     end_attempt(tmp_path, "died", 0)
     begin(tmp_path, gpus=0.5)
     entries = json.loads((tmp_path / ATTEMPTS_NAME).read_text())
     entries[0] |= {"started": "2026-01-01T00:00:00+00:00", "ended": "2026-01-01T03:00:00+00:00"}
     (tmp_path / ATTEMPTS_NAME).write_text(json.dumps(entries))
-    assert gpu_hours(read_attempts(tmp_path), "study") == pytest.approx(1.5), "one that runs is counted when it ends"
-    assert gpu_hours(read_attempts(tmp_path), "another") == 0
+    assert gpu_hours(tmp_path, "study") == pytest.approx(1.5)
+    assert gpu_hours(tmp_path, "another") == 0
+    # A process that was killed after an hour, noticed two days later.
+    killed = read_attempts(tmp_path)[1].started_at + 3600
+    (tmp_path / "progress.json").write_text("{}")
+    os.utime(tmp_path / "progress.json", (killed, killed))
+    long_after = killed + 2 * 86_400
+    monkeypatch.setattr(time, "time", lambda: long_after)
+    assert gpu_hours(tmp_path, "study") == pytest.approx(2.0), "before anybody has closed it"
+    begin(tmp_path, gpus=0.5)
+    (tmp_path / "lease.json").write_text("{}")
+    assert gpu_hours(tmp_path, "study") == pytest.approx(2.0), "and after"
+    assert read_attempts(tmp_path)[1].seconds == pytest.approx(3600, abs=1e-3)
 
 
 def test_a_process_that_was_given_up_says_itself_how_it_ended(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -34,19 +35,41 @@ def test_a_job_is_known_by_what_its_manager_sets(monkeypatch: pytest.MonkeyPatch
     assert (in_job(), job_env_vars()) == (True, {})
 
 
-@pytest.mark.usefixtures("_outside")
+@pytest.fixture
+def asked(_outside: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What Ray is started or joined with."""
+    options: dict[str, Any] = {}
+    monkeypatch.setattr(runtime.ray, "init", lambda **given: options.update(given))
+    monkeypatch.setattr(runtime.ray, "shutdown", lambda: None)
+    monkeypatch.setattr(runtime, "check_address", lambda address: None)
+    for name in runtime.WORKER_ENVIRONMENT:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return options
+
+
 @pytest.mark.parametrize("given", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}])
 def test_idle_threads_of_workers_leave_the_cores_to_the_kernels(
-    given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    given: dict[str, str], asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unless the job's submitter says otherwise: Ray refuses a variable that is given twice."""
-    asked: dict[str, Any] = {}
-    monkeypatch.setattr(runtime.ray, "init", lambda **options: asked.update(options))
-    monkeypatch.setattr(runtime.ray, "shutdown", lambda: None)
     monkeypatch.setattr(runtime, "job_env_vars", lambda: given)
-    with runtime.ray_runtime():
+    with runtime.ray_runtime("127.0.0.1:6379"):
         variables = asked["runtime_env"]["env_vars"]
     assert variables.get("OMP_WAIT_POLICY") == (None if given else "PASSIVE")
+
+
+@pytest.mark.parametrize("own", [None, "ACTIVE"])
+def test_workers_of_a_local_cluster_inherit_it_and_start_once(
+    own: str | None, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime environment would have each of them started by a process that loads Ray, too."""
+    if own:
+        monkeypatch.setenv("OMP_WAIT_POLICY", own)
+    with runtime.ray_runtime():
+        assert os.environ["OMP_WAIT_POLICY"] == (own or "PASSIVE")
+    assert asked["address"] == "local"
+    assert "runtime_env" not in asked
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ def test_a_tracker_that_is_down_at_the_start_is_named_and_nothing_is_left(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("given_up_soon")
 def test_a_tracker_that_goes_and_comes_back_or_is_slow(
     simulated_store: Path, door: Door, tracking_server: TrackingServer, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from prism_ray.distributed.launch_note import (
     write_launch,
 )
 from prism_ray.distributed.progress_note import ProgressWriter, read_progress
+from prism_ray.distributed.workspace import write_whole
 from prism_ray.errors import InputError
 from tests.distributed.workspaces import NOTE, launch
 
@@ -176,3 +178,17 @@ def test_the_note_holds_json_alone(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "studies" / "tiny" / "launch.json").read_text())
     assert content["trials"] == [["t0", "n0 seed 0 fold_1", 100, False, 0, None]]
     assert content["version"] == 1
+
+
+def test_a_note_for_which_there_is_no_room_leaves_the_one_before_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_whole(tmp_path / "note.json", "before")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(tmp_path / "note.json", "after")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("note.json", "before")]

@@ -23,7 +23,8 @@ from prism_ray.distributed.claim import LEASE_NAME, TrialClaim, claim_trial
 from prism_ray.distributed.driver import only_driver
 from prism_ray.distributed.lease import Holder, Lease, LeaseLostError, read_holder, take_lease
 from prism_ray.distributed.stop_request import request_stop
-from prism_ray.errors import BusyError
+from prism_ray.distributed.workspace import study_folder
+from prism_ray.errors import BusyError, InputError
 from prism_ray.training.preemption import RunInterruptedError
 
 
@@ -215,3 +216,11 @@ def test_a_driver_elsewhere_is_refused_while_it_beats(tmp_path: Path) -> None:
     with Lease(folder / "driver.json", holder, beat_s=0.1):
         with pytest.raises(BusyError, match="on node7, since"), only_driver(folder, "s"):
             pass
+
+
+@pytest.mark.parametrize("name", ["workspace", "workspace/below"])
+def test_a_workspace_that_cannot_be_made_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "workspace").write_text("a file")
+    said = rf"--storage {tmp_path / name}: cannot be written \(Not a directory\); give a folder that you may write"
+    with pytest.raises(InputError, match=said), only_driver(study_folder(tmp_path / name, "s"), "s"):
+        raise AssertionError("it was made")

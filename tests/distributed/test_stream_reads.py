@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import prism_ray.store
 from prism_ray.config import DataConfig, RunConfig
-from prism_ray.distributed.loading import gene_source
+from prism_ray.distributed.loading import gene_source, training_order
 from prism_ray.distributed.stream_reads import StreamReads, parts_read
 from prism_ray.distributed.trial import TrialTask, run_trial
 from prism_ray.store import RowGroups
@@ -41,6 +41,26 @@ def test_a_run_reads_what_is_planned(shuffle_genes: int, n_steps: int, store: Pa
     assert run_trial(task, Placement(), iterator=part) is not None
     assert read_record(task.folder) is not None
     assert bytes_read() - before == StreamReads(opened, 1).trial_bytes(config)
+
+
+@pytest.mark.parametrize("shuffle_genes", [0, 24, 200])
+# Of 140 training genes an epoch leaves out 0 to 12; the smallest row group has 6.
+@pytest.mark.parametrize("batch_size", [7, 8, 9, 16, 70])
+def test_reads_of_many_epochs_are_those_of_their_windows(shuffle_genes: int, batch_size: int, store: Path) -> None:
+    opened, once = prism_ray.store.open(store), {"validate_every_epochs": 1e6}
+    config = run_config(shuffle_genes, 1, batch_size)
+    data, training = config.data, config.training.model_copy(update=once)
+    groups = opened.row_groups(data.window_bp, data.signals, data.cell_type, scalars=())
+    order = training_order(opened, config)
+
+    def planned(n_steps: int) -> int:
+        asked = training.model_copy(update={"n_steps": n_steps})
+        return StreamReads(opened, 1).trial_bytes(config.model_copy(update={"training": asked}))
+
+    def windows(n_steps: int) -> int:
+        return sum(groups.bytes_of(order.rows_of(window)) for window in order.windows(range(n_steps)))
+
+    assert planned(103) - planned(1) == windows(103) - windows(1)
 
 
 def test_two_workers_read_the_row_group_in_which_their_shares_meet_twice(store: Path) -> None:

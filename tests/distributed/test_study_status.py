@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,21 @@ from typing import Any
 import pytest
 
 from prism_ray.cli import main
+from prism_ray.cli.status import status_document, summary_lines
 from prism_ray.cli.words import duration_text
 from prism_ray.distributed import study_status as module
 from prism_ray.distributed.launch_note import MoreTrials, TrialNote
-from prism_ray.distributed.study_status import study_status
+from prism_ray.distributed.study_status import StudyStatus, study_status
 from prism_ray.training import checkpoint, record
 from tests.distributed.workspaces import attempted, done, held, launch, progress, stale, write
 
 NOW = 1100.0
+
+
+def seconds_left(status: StudyStatus) -> float:
+    assert status.left is not None
+    assert status.left.cap == ""
+    return status.left.seconds
 
 
 def running(storage: Path, number: int, **changes: Any) -> None:
@@ -133,7 +141,7 @@ def test_finalists_of_a_search_are_told_before_they_are_known(
         "finalists": {**none, "missing": 3},
     }
     # 100 s a proposal; one waits, and three finalists of four times its length; 100 s of the running one are left.
-    assert status.left_s == pytest.approx(100 + 100 + 3 * 400)
+    assert seconds_left(status) == pytest.approx(100 + 100 + 3 * 400)
     assert main(["status", "tiny", "--storage", str(tmp_path)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[:4] == [
@@ -168,15 +176,40 @@ def test_the_time_left_is_by_what_this_launch_did_and_by_how_many_run_at_once(tm
     attempted(tmp_path, 0, 0, 100, launch="another", ended="2026-01-01T00:00:00+00:00")
     attempted(tmp_path, 1, 0, 90, how="died")
     write(tmp_path, 2, "attempts.json", ["no attempt"])
-    assert study_status(tmp_path, "tiny", NOW).left_s is None
+    assert study_status(tmp_path, "tiny", NOW).left is None
     # 100 s a trial: ten left of two that were begun, 40 of one that runs with no report yet.
     attempted(tmp_path, 3, 10, 90, how="interrupted")
     held(tmp_path / "trials" / "t4" / "lease.json")
     attempted(tmp_path, 4, 0, 0, how="", started="1970-01-01T00:17:20+00:00")
-    assert study_status(tmp_path, "tiny", NOW).left_s == pytest.approx(max(10 + 100 + 100, 40 + 10 + 100 + 100))
+    assert seconds_left(study_status(tmp_path, "tiny", NOW)) == pytest.approx(max(10 + 100 + 100, 40 + 10 + 100 + 100))
     # Nobody drives it: as many at once as run.
     (tmp_path / "studies" / "tiny" / "driver.json").unlink()
-    assert study_status(tmp_path, "tiny", NOW).left_s == pytest.approx(40 + 10 + 10 + 4 * 100)
+    assert seconds_left(study_status(tmp_path, "tiny", NOW)) == pytest.approx(40 + 10 + 10 + 4 * 100)
+
+
+@pytest.mark.parametrize(
+    ("caps", "said"),
+    [
+        ({"ends_by": NOW + 45.0}, "about 45 s, when budget.wall_hours ends the launch"),
+        # Half a GPU for 100 s of one that has ended and 80 s of one that runs, by its last note: 20 s are left.
+        ({"gpu_hours": 100 / 3600}, "about 20 s, when budget.gpu_hours ends the launch"),
+        ({"ends_by": NOW + 1e6, "gpu_hours": 100.0}, "about 1 min 40 s"),
+    ],
+)
+def test_the_time_left_knows_the_budget(
+    caps: dict[str, float], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(tmp_path, 2, resources={"n_workers": 1, "gpus_per_worker": 0.5}, **caps)
+    attempted(tmp_path, 0, 0, 100, gpus=0.5)
+    done(tmp_path, 0, 0.25)
+    running(tmp_path, 1)
+    attempted(tmp_path, 1, 10, 10, gpus=0.5, how="", ended="")
+    for name, second in (("attempts.json", 1090.0), ("progress.json", 1080.0)):
+        os.utime(tmp_path / "trials" / "t1" / name, (second, second))
+    status = study_status(tmp_path, "tiny", NOW)
+    assert f"left     {said}" in summary_lines(status)
+    document = status_document(status)
+    assert document["left_cap"] == (said.split("budget.")[1].split()[0] if "budget" in said else None)
 
 
 def test_ten_thousand_trials_of_which_half_are_done(tmp_path: Path) -> None:

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prism_ray.distributed.study_status import TrialStatus
-from prism_ray.distributed.time_left import ToCome, time_left
+from prism_ray.distributed.time_left import Caps, TimeLeft, ToCome
+from prism_ray.distributed.time_left import time_left as time_left_under
+
+
+def time_left(trials: list[TrialStatus], n_slots: int, to_come: ToCome | None = None) -> float | None:
+    """Without a cap."""
+    left = time_left_under(trials, n_slots, to_come)
+    assert left is None or left.cap == ""
+    return None if left is None else left.seconds
 
 
 def trial(state: str, **known: Any) -> TrialStatus:
@@ -165,3 +173,39 @@ def test_proposals_to_come_take_what_those_that_ended_did_pruned_ones_too() -> N
     # A finalist that is known is no proposal.
     finalist = trial("missing", multiply_adds=4000, label="finalist-a seed 2")
     assert time_left([whole, pruned, finalist], 1, ToCome(2)) == pytest.approx(2 * 55 + 400)
+
+
+@given(
+    costs=st.lists(st.integers(1, 1000), min_size=1, max_size=12),
+    n_slots=st.integers(1, 4),
+    part=st.floats(0, 1.5),
+)
+def test_gpu_hours_end_the_launch_when_its_trials_have_run_for_them(
+    costs: list[int], n_slots: int, part: float
+) -> None:
+    trials = [ended(1, 2.0), *(trial("missing", multiply_adds=cost) for cost in costs)]
+    runs, cap_s = schedule([2.0 * cost for cost in costs], n_slots), 2.0 * sum(costs) * part
+    left = time_left_under(trials, n_slots, caps=Caps(trial_s=cap_s))
+    assert left is not None
+    if part > 1.001:
+        assert left == TimeLeft(pytest.approx(max(run.ended for run in runs)))  # type: ignore[arg-type]
+    if part < 0.999:
+        used = sum(min(run.ended, left.seconds) - min(run.began, left.seconds) for run in runs)
+        assert left.cap == "gpu_hours"
+        assert used == pytest.approx(cap_s, rel=1e-6, abs=1e-9)
+
+
+def test_the_cap_that_is_reached_first_ends_the_launch() -> None:
+    trials = [ended(1, 10.0), trial("running", multiply_adds=10, for_s=40.0, left_s=60.0)]
+    trials += [trial("missing", multiply_adds=10)] * 2
+    # One slot until 60 + 100, the other until 100.
+    for caps, expected in (
+        (Caps(), (160.0, "")),
+        (Caps(wall_s=160.0, trial_s=260.0), (160.0, "")),
+        (Caps(wall_s=159.0, trial_s=259.0), (159.0, "gpu_hours")),
+        (Caps(wall_s=150.0, trial_s=259.0), (150.0, "wall_hours")),
+        (Caps(wall_s=150.0, trial_s=100.0), (50.0, "gpu_hours")),
+        (Caps(wall_s=-5.0), (0.0, "wall_hours")),
+        (Caps(trial_s=-5.0), (0.0, "gpu_hours")),
+    ):
+        assert time_left_under(trials, 2, caps=caps) == expected

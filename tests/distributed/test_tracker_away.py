@@ -22,6 +22,7 @@ from tests.tracking_door import Door
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.usefixtures("given_up_soon")
 def test_finished_trials_end_with_0_and_sync_delivers_what_the_tracker_lacks(
     simulated_store: Path,
     door: Door,

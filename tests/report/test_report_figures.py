@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from scipy import stats
@@ -199,7 +200,7 @@ def _references(svg: str) -> list[str]:
     return links + [part.split(")", 1)[0] for part in svg.split("url(#")[1:]]
 
 
-def test_places_are_found_once_for_all_files_of_a_figure(
+def test_places_are_found_once_for_all_files_of_a_figure_and_each_is_drawn_once(
     trials: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n_found = []
@@ -212,11 +213,23 @@ def test_places_are_found_once_for_all_files_of_a_figure(
     monkeypatch.setattr(ConstrainedLayoutEngine, "execute", count)
     info = curve_info(trials, HEADER)
     figure = draw_curve(info, HEADER)
+    mark = Mark()
+    figure.add_artist(mark)
     inline_svg(figure, "curve", "a curve")
     places = [axis.get_position().bounds for axis in figure.axes]
     save_figure(figure, info, tmp_path, "curve", ("png", "pdf"))
     assert [axis.get_position().bounds for axis in figure.axes] == places
     assert n_found == [1]
+    assert mark.n_drawn == 3
+
+
+class Mark(Artist):
+    """Counts how often it is drawn, and shows nothing."""
+
+    n_drawn = 0
+
+    def draw(self, renderer: object) -> None:
+        self.n_drawn += 1
 
 
 def test_drawing_leaves_no_trace_in_matplotlib(trials: pd.DataFrame, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_all_faults_of_flags_and_file_are_said_together(tmp_path: Path) -> None:
         "--set loss.beta: is given twice",
         "Did you mean 'model.d_model'?",
         "--set model.n_states: is what the study asked varies",
-        "--set seed: seed is set for every trial",
+        "--set seed: is no setting of the baseline but of the study; change `seeds` in a copy of its file",
         "--set model.d_model: 1.5: input should be a valid integer",
         "--set training.n_steps: ",
         "asked.yaml:2: clame: is not a known field",
@@ -91,6 +91,13 @@ def test_all_faults_of_flags_and_file_are_said_together(tmp_path: Path) -> None:
         assert len([line for line in said if part in line]) == 1, part
     # And claim, which is missing now; nothing else follows from these.
     assert len(said) == 11
+
+
+@pytest.mark.parametrize("path", ["seeds", "data.fold", "cell_types", "budget.gpu_hours", "search.n_trials", "arms.n0"])
+def test_what_is_the_studys_own_is_sent_to_its_file(path: str, file: str) -> None:
+    field = {"data.fold": "folds"}.get(path, path.split(".")[0])
+    with pytest.raises(ConfigError, match=rf"^--set {path}: is no setting .* of the study; change `{field}` in a copy"):
+        load_overridden(file, [f"{path}=1"])
 
 
 def test_what_a_search_varies_cannot_be_replaced(tmp_path: Path) -> None:

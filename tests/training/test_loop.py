@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from prism_ray.errors import CheckpointError, ConfigError, TrainingError
 from prism_ray.metrics import regression_metrics
 from prism_ray.splits import Split
 from prism_ray.store import GeneArrays
-from prism_ray.training.checkpoint import CHECKPOINT_NAME
+from prism_ray.training.checkpoint import CHECKPOINT_NAME, load_state, save_state
 from prism_ray.training.evaluate import predict_rows
 from prism_ray.training.loop import train
 from prism_ray.training.reporter import History, Placement, RunStoppedError
@@ -187,6 +189,24 @@ def test_damaged_checkpoint_is_refused(config: RunConfig, arrays: GeneArrays, sp
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt: cannot be read"):
         train(config, arrays, split, folder=tmp_path)
+
+
+def test_a_checkpoint_for_which_there_is_no_room_leaves_the_one_before_alone(
+    config: RunConfig, arrays: GeneArrays, split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config, arrays, split, folder=tmp_path)
+    state, names = load_state(tmp_path, config.fingerprint()), sorted(path.name for path in tmp_path.iterdir())
+    assert state is not None
+
+    def full(_: object, file: BinaryIO) -> None:
+        file.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torch.save", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_state(tmp_path, state)
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert load_state(tmp_path, config.fingerprint()) is not None
 
 
 def test_a_run_that_its_reporter_stops_goes_on_later_as_if_it_had_not(
