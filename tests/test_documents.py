@@ -175,7 +175,10 @@ def test_a_valid_document_is_built(file: Path) -> None:
         ("name: x\ninner: {size: 2.0}\n", "a.yaml:2: inner.size: 2.0: input should be a valid integer"),
         ("name: x\ninner: {ratio: no}\n", "a.yaml:2: inner.ratio: False: input should be a valid number"),
         ("name: 5\n", "a.yaml:1: name: 5: input should be a valid string"),
-        ("name: x\nna[me: y\n", "a.yaml:2: na[me: is not a known field; use one of chosen, inner, name, parts, steps. Did you mean 'name'?"),
+        (
+            "name: x\nna[me: y\n",
+            "a.yaml:2: na[me: is not a known field; use one of chosen, inner, name, parts, steps. Did you mean 'name'?",
+        ),
         ("name: x\ninner: {str: 1}\n", "a.yaml:2: inner.str: is not a known field; use one of ratio, size"),
         ("name: x\ninner:\n", "a.yaml:2: inner: null: input should be a mapping of fields"),
         ("name: x\ninner: [1, [a]]\n", "a.yaml:2: inner: [1, ['a']]: input should be a mapping of fields"),
