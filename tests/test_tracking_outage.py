@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,30 @@ def test_a_replayed_run_ended_when_its_trial_did(tracker: MlflowTracker, line: L
     assert replay(journal, tracker)
     run = connect(tracker.uri).get_run(log.run_id)
     assert (run.info.status, run.info.end_time) == ("FAILED", ended)
+
+
+def test_two_that_deliver_for_one_trial_at_once_make_one_run(
+    tracker: MlflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial's own process, of which a slow store keeps the answers, and the driver with its journal."""
+    parent, folder = tracker.open_study(STUDY, {}), tmp_path / "trial"
+    find_run = module.find_run
+
+    def slow(*asked: Any) -> Any:
+        found = find_run(*asked)
+        time.sleep(0.5)
+        return found
+
+    monkeypatch.setattr(module, "find_run", slow)
+
+    def deliver(_: int) -> str | None:
+        return tracker.open_trial(parent, trial_header(), journal_path=folder / "journal.jsonl").run_id
+
+    with ThreadPoolExecutor(3) as pool:
+        runs = set(pool.map(deliver, range(3)))
+    assert len(runs) == 1
+    assert runs != {None}
+    assert list(folder.iterdir()) == []
 
 
 def test_an_outage_without_a_journal_is_a_warning(

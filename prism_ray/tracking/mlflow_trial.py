@@ -22,6 +22,7 @@ from prism_ray.tracking.headers import Status, TrialHeader
 from prism_ray.tracking.journal import Journal, Operation
 from prism_ray.tracking.outbox import Outbox
 from prism_ray.tracking.parameters import encode_parameter
+from prism_ray.tracking.run_lock import run_lock
 
 METRICS_A_BATCH = 1000
 PARAMETERS_A_BATCH = 100
@@ -224,7 +225,8 @@ class MlflowTrialLog:
         if self._client is None:
             self._client = connect(self._uri)
         if self._run_id is None:
-            self._run_id = self._open(self._client)
+            with run_lock(self._journal_path):
+                self._run_id = self._open(self._client)
         return self._client, self._run_id
 
     def _open(self, client: MlflowClient) -> str:
