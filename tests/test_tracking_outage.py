@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import time
@@ -186,6 +187,18 @@ def test_two_that_deliver_for_one_trial_at_once_make_one_run(
     assert len(runs) == 1
     assert runs != {None}
     assert list(folder.iterdir()) == []
+
+
+def test_a_folder_without_locks_is_a_warning(
+    tracker: MlflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("prism_ray.tracking.run_lock.fcntl.flock", flock)
+    log = tracker.open_trial(tracker.open_study(STUDY, {}), trial_header(), journal_path=tmp_path / "trial" / "a")
+    assert log.run_id is not None
+    assert "without a lock ([Errno 38]" in caplog.text
 
 
 def test_an_outage_without_a_journal_is_a_warning(

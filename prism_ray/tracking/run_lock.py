@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 _log = logging.getLogger(__name__)
@@ -28,22 +28,26 @@ def run_lock(journal_path: Path | None) -> Iterator[None]:
     finally:
         if lock is not None:
             descriptor, path = lock
-            path.unlink(missing_ok=True)
-            os.close(descriptor)
+            try:
+                path.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
 
 
 def _locked(path: Path) -> tuple[int, Path] | None:
-    """The lock's open file and its path; None where the folder takes no file: what is not told is lost for sure."""
+    """The lock's open file and its path; None where the folder has no locks: a run too many loses nothing."""
     while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
-        except OSError as problem:
-            _log.warning("%s: the run is looked for without a lock (%s)", path, problem)
-            return None
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # The one before removes the file before it lets go: then this is a file that others no longer find.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor, path
-        os.close(descriptor)
+        with ExitStack() as undo:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
+                undo.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as problem:
+                _log.warning("%s: the run is looked for without a lock (%s)", path, problem)
+                return None
+            # The one before removes the file before it lets go: then this is a file that others no longer find.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    undo.pop_all()
+                    return descriptor, path
