@@ -166,13 +166,14 @@ class PartitionFile:
         """Table of some columns of some row groups, decoded by several threads unless `threads` is false.
 
         Raises:
-            StoreError: a page's bytes are damaged.
+            StoreError: a page's bytes are damaged, or a column is not there.
         """
+        n_bytes = self.compressed_bytes(row_groups, columns)  # before Parquet leaves out what it has not
         try:
             table = self._file.read_row_groups(list(row_groups), columns=list(columns), use_threads=threads)
         except (OSError, pa.ArrowException) as problem:
             raise self._damaged(problem) from problem
-        count_bytes(self.compressed_bytes(row_groups, columns))
+        count_bytes(n_bytes)
         return table
 
     def _damaged(self, problem: Exception) -> StoreError:
@@ -182,7 +183,15 @@ class PartitionFile:
         return StoreError(str(fault), [fault])
 
     def compressed_bytes(self, row_groups: Sequence[int], columns: Sequence[str]) -> int:
-        """Bytes on disk of some columns of some row groups."""
+        """Bytes on disk of some columns of some row groups.
+
+        Raises:
+            StoreError: the file has no such column, which store.json promises.
+        """
+        missing = [name for name in columns if name not in self._column_index]
+        if missing:
+            fix = f"file and store.json are not of one store: {_MEND}"
+            _refuse(Fault(str(self.path), f"has no column {missing[0]!r}, which store.json promises", fix))
         wanted = [self._column_index[name] for name in columns]
         total = 0
         for number in row_groups:

@@ -212,3 +212,14 @@ def test_a_file_that_vanishes_after_opening(copy: Path) -> None:
     (copy / FIRST).unlink()
     with pytest.raises(StoreError, match="no such file; the store is incomplete"):
         store.load(100, [], "K562")
+
+
+def test_a_description_of_other_columns(copy: Path) -> None:
+    description = json.loads((copy / "store.json").read_text())
+    description["ring_bounds"][0] = 1
+    (copy / "store.json").write_text(json.dumps(description))
+    store = prism_ray.store.open(copy)
+    with pytest.raises(StoreError, match=r"has no column 'sequence__1_1000', which store\.json promises; file and"):
+        store.load(1000, ["dnase"], "K562")
+    with pytest.raises(StoreError, match="has no column"):
+        store.bytes_to_read(1000, ["dnase"], "K562")
