@@ -5,16 +5,17 @@ The shapes of its weights tell the network's sizes; what they do not tell is giv
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from prism_ray.config import ModelConfig
+from prism_ray.documents import faults_of
 from prism_ray.errors import CheckpointError, FaultList
 from prism_ray.model.checkpoint import weight_faults
 from prism_ray.model.checkpoint_official import renamed_weights
@@ -35,12 +36,15 @@ PUBLISHED_SCALARS = (
 """Names of the nine scalar features in the order of the published benchmark's description (arXiv 2602.21550)."""
 
 _BLOCK = re.compile(r"backbone\.blocks\.(\d+)\.")
-_NEEDED = (
-    "backbone.norm.weight",
-    "head.0.weight",
-    "backbone.blocks.0.left_to_right.A_log",
-    "backbone.blocks.0.left_to_right.conv.weight",
-)
+_NEEDED = {
+    "backbone.norm.weight": 1,
+    "head.0.weight": 2,
+    "backbone.blocks.0.left_to_right.A_log": 2,
+    "backbone.blocks.0.left_to_right.conv.weight": 3,
+}
+"""Weights whose shapes tell sizes, and how many dimensions they have."""
+_SIZED = _NEEDED | {"signal_layer.weight": 2, "state_encoder.projection.weight": 2}
+"""The same with those that not every network has."""
 
 
 def import_official(
@@ -65,10 +69,7 @@ def import_official(
     """
     faults = FaultList()
     weights = renamed_weights(_state_dict(path), str(path), faults)
-    for name in _NEEDED:
-        if name not in weights:
-            faults.add(f"{path}: {name}", "is missing", "this is not a checkpoint of the published model")
-    if any(name not in weights for name in _NEEDED):
+    if not _tell_sizes(weights, path, faults):
         faults.raise_if_any(CheckpointError)
     inputs = _inputs(weights)
     if len(signals) != inputs.n_signals:
@@ -77,7 +78,14 @@ def import_official(
             f"was trained on {inputs.n_signals} signals, {len(signals)} names are given ({', '.join(signals)})",
             "name them all in the order of its input channels with --signals",
         )
-    config = _config(weights).model_copy(
+    try:
+        sizes = _config(weights)
+    except ValidationError as problem:
+        # Sizes that no network has come from weights of other shapes.
+        faults.extend(faults_of(problem, ModelConfig, lambda place: f"{path}: {'.'.join(map(str, place))}"))
+        faults.raise_if_any(CheckpointError)
+        raise AssertionError("unreachable") from None
+    config = sizes.model_copy(
         update={"centre_bp": centre_bp, "weight_activation": weight_activation, "average": average}
     )
     model = Prism(config, inputs, seed=0)
@@ -95,15 +103,34 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         faults.add(str(path), "no such file", "give a checkpoint of the published implementation")
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as problem:
-        reason = str(problem).strip().splitlines()[0]
+    except Exception as problem:  # noqa: BLE001  (a damaged pickle asks for what is not there, whatever that raises)
+        reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         faults.add(str(path), f"cannot be read as tensors and plain values ({reason})", "export its state_dict alone")
     faults.raise_if_any(CheckpointError)
     weights = content.get("state_dict") if isinstance(content, Mapping) else None
-    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        faults.add(str(path), "has no state_dict of tensors", "give a Lightning checkpoint")
+    if not isinstance(weights, Mapping) or not all(map(_is_weight, weights.items())):
+        faults.add(str(path), "has no state_dict of tensors by name", "give a Lightning checkpoint")
     faults.raise_if_any(CheckpointError)
     return dict(weights or {})
+
+
+def _is_weight(entry: tuple[object, object]) -> bool:
+    name, value = entry
+    return isinstance(name, str) and isinstance(value, Tensor)
+
+
+def _tell_sizes(weights: Mapping[str, Tensor], path: Path, faults: FaultList) -> bool:
+    """Whether the weights that tell sizes are there, of as many dimensions as they have in the published model."""
+    n_before = len(faults.faults)
+    for name in _NEEDED:
+        if name not in weights:
+            faults.add(f"{path}: {name}", "is missing", "this is not a checkpoint of the published model")
+    for name in _SIZED.keys() & weights.keys():
+        shape = tuple(weights[name].shape)
+        if len(shape) != _SIZED[name] or 0 in shape:
+            fix = f"the published model has {_SIZED[name]} sizes of at least 1 here"
+            faults.add(f"{path}: {name}", f"has shape {shape}", fix)
+    return len(faults.faults) == n_before
 
 
 def _inputs(weights: Mapping[str, Tensor]) -> InputShape:

@@ -106,6 +106,38 @@ def test_faults_of_the_file_end_the_command_with_2(tmp_path: Path, capsys: pytes
         assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((32,), r"A_log: has shape \(32,\); the published model has 2 sizes of at least 1 here"),
+        ((32, 0), r"A_log: has shape \(32, 0\); the published model has 2"),
+        ((8, 16), r"expand: 0: input should be greater than or equal to 1"),
+    ],
+)
+def test_shapes_that_tell_no_sizes_are_refused(shape: tuple[int, ...], message: str, tmp_path: Path) -> None:
+    weights = official_weights()
+    other = {f"caduceus.backbone.layers.0.mixer.mamba_{way}.A_log": torch.zeros(shape) for way in ("fwd", "rev")}
+    assert weights.keys() >= other.keys()
+    path = write_checkpoint(tmp_path / "a.ckpt", weights | other)
+    with pytest.raises(CheckpointError, match=message):
+        import_official(path, signals=SIGNALS)
+
+
+def test_weights_without_names_are_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {3: torch.zeros(2)}}, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match="has no state_dict of tensors by name"):
+        import_official(tmp_path / "a.ckpt", signals=SIGNALS)
+
+
+def test_a_checkpoint_with_a_damaged_index_is_refused(tmp_path: Path) -> None:
+    """A place of a tensor begins with a word that the pickle remembers, here by a number that it has not."""
+    content = bytearray(write_checkpoint(tmp_path / "a.ckpt", official_weights()).read_bytes())
+    content[content.index(b"(h", content.index(b"FloatStorage")) + 2] = 0xFF
+    (tmp_path / "a.ckpt").write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot be read as tensors and plain values"):
+        import_official(tmp_path / "a.ckpt", signals=SIGNALS)
+
+
 def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
