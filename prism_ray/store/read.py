@@ -271,7 +271,7 @@ class Store:
     def _rows_by_gene(self, cell_type: str) -> dict[str, int]:
         """Store row of each gene of a cell type, by its id."""
         if cell_type not in self._row_of:
-            ids = self._identified(cell_type, ("gene_id",))["gene_id"]
+            ids = self._identified(cell_type, _NAMING_COLUMNS)["gene_id"]
             self._row_of[cell_type] = dict(zip(ids, range(len(ids)), strict=True))
         return self._row_of[cell_type]
 
