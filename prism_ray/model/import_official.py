@@ -78,13 +78,10 @@ def import_official(
             f"was trained on {inputs.n_signals} signals, {len(signals)} names are given ({', '.join(signals)})",
             "name them all in the order of its input channels with --signals",
         )
-    try:
-        sizes = _config(weights)
-    except ValidationError as problem:
-        # Sizes that no network has come from weights of other shapes.
-        faults.extend(faults_of(problem, ModelConfig, lambda place: f"{path}: {'.'.join(map(str, place))}"))
+    sizes = _config(weights, path, faults)
+    if sizes is None:
         faults.raise_if_any(CheckpointError)
-        raise AssertionError("unreachable") from None
+    assert sizes is not None
     config = sizes.model_copy(
         update={"centre_bp": centre_bp, "weight_activation": weight_activation, "average": average}
     )
@@ -143,19 +140,24 @@ def _inputs(weights: Mapping[str, Tensor]) -> InputShape:
     )
 
 
-def _config(weights: Mapping[str, Tensor]) -> ModelConfig:
+def _config(weights: Mapping[str, Tensor], path: Path, faults: FaultList) -> ModelConfig | None:
+    """The network's sizes; None, with the faults, where they are of no network: then weights have other shapes."""
     d_model = weights["backbone.norm.weight"].shape[0]
     a_log = weights["backbone.blocks.0.left_to_right.A_log"]
     blocks = {match[1] for name in weights if (match := _BLOCK.match(name)) is not None}
     projection = weights.get("state_encoder.projection.weight")
-    config = ModelConfig(
-        d_model=d_model,
-        n_layers=len(blocks),
-        d_state=a_log.shape[1],
-        d_conv=weights["backbone.blocks.0.left_to_right.conv.weight"].shape[-1],
-        expand=a_log.shape[0] // d_model,
-        n_states=projection.shape[0] // d_model if projection is not None else 0,
-    )
+    try:
+        config = ModelConfig(
+            d_model=d_model,
+            n_layers=len(blocks),
+            d_state=a_log.shape[1],
+            d_conv=weights["backbone.blocks.0.left_to_right.conv.weight"].shape[-1],
+            expand=a_log.shape[0] // d_model,
+            n_states=projection.shape[0] // d_model if projection is not None else 0,
+        )
+    except ValidationError as problem:
+        faults.extend(faults_of(problem, ModelConfig, lambda place: f"{path}: {'.'.join(map(str, place))}"))
+        return None
     if projection is None:
         return config
     return config.model_copy(update={"confounder_channels": projection.shape[1] // 4})

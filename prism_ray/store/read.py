@@ -59,6 +59,7 @@ class Store:
         self.digest = description.digest()
         self._identifiers: dict[str, dict[str, NDArray[Any]]] = {}
         self._row_of: dict[str, dict[str, int]] = {}
+        self._naming_bytes: dict[str, int] = {}
 
     @property
     def folds(self) -> Folds:
@@ -216,11 +217,13 @@ class Store:
             StoreError: a file is damaged.
         """
         self._check(self._no_features(cell_type), None, str(self.path)).raise_if_any(ConfigError)
-        total = 0
-        for entry in self.description.files_of(cell_type):
-            with PartitionFile(self.path, entry) as file:
-                total += file.compressed_bytes([number for number, _, _ in file.row_groups()], _NAMING_COLUMNS)
-        return total
+        if cell_type not in self._naming_bytes:  # asked for with each projection of a plan
+            total = 0
+            for entry in self.description.files_of(cell_type):
+                with PartitionFile(self.path, entry) as file:
+                    total += file.compressed_bytes([number for number, _, _ in file.row_groups()], _NAMING_COLUMNS)
+            self._naming_bytes[cell_type] = total
+        return self._naming_bytes[cell_type]
 
     def row_groups(
         self,
